@@ -1,0 +1,84 @@
+/**
+ * The wedge's entry points on the hosted target: where a burned site calls to.
+ *
+ * A page of control data, a page of pointers and the entry code lie at fixed
+ * guest-virtual addresses at the bottom of the range that the virtual PC's
+ * `reservetop=` keeps free of the guest. Each entry owns ENTRY_SIZE bytes, so
+ * its address follows from its place in the list alone; the assembler refuses
+ * one that grows beyond it (wedge/targets/hosted/entry.S).
+ */
+
+import { type GuestVirtual, guestVirtual } from '../x86/address.ts';
+
+/** Bottom of what belongs to wedge and hypervisor; everything above is theirs. */
+export const WEDGE_BASE: GuestVirtual = guestVirtual(0xf500_0000);
+
+/** struct cpu and the hosted target's own words: one page, read and written by the entries. */
+export const CONTROL_PAGE: GuestVirtual = WEDGE_BASE;
+/** One 4-byte pointer an entry, for `call *pointer` from code that is copied elsewhere. */
+export const POINTER_PAGE: GuestVirtual = guestVirtual(WEDGE_BASE + 0x1000);
+/** The entry code. */
+export const ENTRY_BASE: GuestVirtual = guestVirtual(WEDGE_BASE + 0x2000);
+export const ENTRY_SIZE = 64;
+
+const SEGMENTS = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'] as const;
+const HOT_SEGMENTS = ['es', 'ds', 'fs', 'gs'] as const;
+const HOT_REGISTERS = ['eax', 'ecx', 'edx'] as const;
+
+/** Kinds without operands, emulated by kind alone: their code may be copied, so no address finds the site. */
+const BY_KIND = [
+  'rdtsc',
+  'rdtscp',
+  'rdmsr',
+  'wrmsr',
+  'cpuid',
+  'clac',
+  'stac',
+  'xgetbv',
+  'xsetbv',
+  'wbinvd',
+  'clts',
+] as const;
+
+/** Every entry, in the order of its address. Appending is compatible; any other change is not. */
+export const HOSTED_ENTRIES = [
+  /** Any site: finds the original instruction by the return address. */
+  'emulate',
+  'cli',
+  'sti',
+  'pushf',
+  'popf',
+  'iret',
+  'hlt',
+  'in8', // in (%dx), %al and so on
+  'in16',
+  'in32',
+  'out8',
+  'out16',
+  'out32',
+  'entry_int80',
+  'entry_sysenter',
+  ...BY_KIND.map((kind) => `emulate_${kind}` as const),
+  ...SEGMENTS.map((segment) => `push_${segment}` as const),
+  ...HOT_SEGMENTS.map((segment) => `pop_${segment}` as const),
+  ...HOT_SEGMENTS.flatMap((segment) => HOT_REGISTERS.map((register) => `mov_${segment}_${register}` as const)),
+] as const;
+
+export type HostedEntry = (typeof HOSTED_ENTRIES)[number];
+
+const INDEX = new Map<string, number>(HOSTED_ENTRIES.map((name, index) => [name, index]));
+
+/** Place of an entry in the list; it is what the patch table records. @throws RangeError if there is none. */
+export function entryIndex(name: string): number {
+  const index = INDEX.get(name);
+  if (index === undefined) throw new RangeError(`no hosted entry is called ${name}`);
+  return index;
+}
+
+/** Where `call` goes. */
+export const entryAddress = (name: string): GuestVirtual =>
+  guestVirtual(ENTRY_BASE + entryIndex(name) * ENTRY_SIZE);
+
+/** Where the pointer for `call *` lies. */
+export const entryPointerAddress = (name: string): GuestVirtual =>
+  guestVirtual(POINTER_PAGE + entryIndex(name) * 4);
