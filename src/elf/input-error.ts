@@ -1,0 +1,14 @@
+/**
+ * Something the user handed in cannot be used. The message is one line that
+ * says what and where; `advice` says what to do. It is no defect of previrt,
+ * so the command line prints it without a stack trace.
+ */
+export class InputError extends Error {
+  override readonly name: string = 'InputError';
+  readonly advice: string | undefined;
+
+  constructor(message: string, advice?: string) {
+    super(message);
+    this.advice = advice;
+  }
+}

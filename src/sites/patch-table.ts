@@ -1,0 +1,131 @@
+/**
+ * The patch table: all sites of an image by address, their original bytes, and
+ * what is burned in. The wedge reads it in place, so its layout is generated
+ * into C (`cStruct`).
+ */
+
+import { readStruct, viewOf, writeStruct } from '../elf/codec.ts';
+import { formatAddress } from '../elf/image.ts';
+import { InputError } from '../elf/input-error.ts';
+import { type GuestVirtual, guestVirtual } from '../x86/address.ts';
+import { DOMAINS, SITE_KINDS } from '../x86/site-kinds.ts';
+import { defineStruct } from '../x86/struct.ts';
+import type { Site } from './site.ts';
+
+export const PATCH_TABLE_HEADER = defineStruct(
+  'patch_table',
+  'Header of the patch table; the entries follow.',
+  [
+    ['magic', 'u32', 'PATCH_TABLE_MAGIC'],
+    ['version', 'u16', 'PATCH_TABLE_VERSION'],
+    ['entry_size', 'u16', 'bytes'],
+    ['count', 'u32', 'entries'],
+    ['reserved', 'u32', '0'],
+  ],
+);
+
+export const PATCH_ENTRY = defineStruct('patch_entry', 'A site and what is burned in; sorted by address.', [
+  ['address', 'u32', 'guest-virtual, first byte of the slot'],
+  ['length', 'u8', 'bytes of the slot'],
+  ['widening', 'u8', 'bytes in front of the original instruction'],
+  ['domain', 'u8', 'DOMAIN_*'],
+  ['kind', 'u8', 'SITE_KIND_*'],
+  ['flags', 'u16', 'SITE_FLAG_*'],
+  ['entry', 'u16', 'the entry that the slot calls, or PATCH_NOT_BURNED'],
+  ['original', ['u8', 16], 'the original slot, zeros behind it'],
+  ['reserved', 'u32', '0'],
+]);
+
+/** "PVPT" in memory order. */
+export const PATCH_TABLE_MAGIC = 0x54505650;
+export const PATCH_TABLE_VERSION = 1;
+export const PATCH_NOT_BURNED = 0xffff;
+
+export interface PatchEntry {
+  readonly address: GuestVirtual;
+  readonly length: number;
+  readonly widening: number;
+  /** DOMAINS, SITE_KINDS and SITE_FLAGS by number. */
+  readonly domain: number;
+  readonly kind: number;
+  readonly flags: number;
+  /** Number of the target's entry, or PATCH_NOT_BURNED. */
+  readonly entry: number;
+  /** As long as the slot. */
+  readonly original: Uint8Array;
+}
+
+export const patchEntry = (site: Site, entry: number): PatchEntry => ({
+  address: site.address,
+  length: site.length,
+  widening: site.widening,
+  domain: DOMAINS[site.domain],
+  kind: SITE_KINDS[site.kind].id,
+  flags: site.flags,
+  entry,
+  original: site.original,
+});
+
+const ORIGINAL_SIZE = 16;
+
+/** @param entries sorted by address */
+export function encodePatchTable(entries: readonly PatchEntry[]): Uint8Array {
+  const out = new Uint8Array(PATCH_TABLE_HEADER.size + entries.length * PATCH_ENTRY.size);
+  const view = viewOf(out);
+  writeStruct(PATCH_TABLE_HEADER, view, 0, {
+    magic: PATCH_TABLE_MAGIC,
+    version: PATCH_TABLE_VERSION,
+    entry_size: PATCH_ENTRY.size,
+    count: entries.length,
+    reserved: 0,
+  });
+  entries.forEach((entry, index) => {
+    const original = new Uint8Array(ORIGINAL_SIZE);
+    original.set(entry.original);
+    writeStruct(PATCH_ENTRY, view, PATCH_TABLE_HEADER.size + index * PATCH_ENTRY.size, {
+      ...entry,
+      original,
+      reserved: 0,
+    });
+  });
+  return out;
+}
+
+interface Header {
+  readonly magic: number;
+  readonly version: number;
+  readonly entry_size: number;
+  readonly count: number;
+}
+
+/** @throws InputError if it is none of this version, is cut short, or not in order. */
+export function decodePatchTable(bytes: Uint8Array): PatchEntry[] {
+  const view = viewOf(bytes);
+  const header = readStruct<Header>(PATCH_TABLE_HEADER, view, 0, 'the patch table');
+  if (header.magic !== PATCH_TABLE_MAGIC)
+    throw new InputError('the patch table does not begin with its mark');
+  if (header.version !== PATCH_TABLE_VERSION || header.entry_size !== PATCH_ENTRY.size)
+    throw new InputError(`the patch table has version ${header.version}, not ${PATCH_TABLE_VERSION}`);
+  if (bytes.length !== PATCH_TABLE_HEADER.size + header.count * PATCH_ENTRY.size)
+    throw new InputError(`the patch table of ${header.count} entries has ${bytes.length} bytes`);
+  let end = 0;
+  return Array.from({ length: header.count }, (_, index) => {
+    const offset = PATCH_TABLE_HEADER.size + index * PATCH_ENTRY.size;
+    const { original, ...entry } = readStruct<PatchEntry>(PATCH_ENTRY, view, offset, `patch entry ${index}`);
+    if (entry.address < end || entry.length > ORIGINAL_SIZE)
+      throw new InputError(
+        `patch entry ${index} (${formatAddress(entry.address)}) is out of order or too long`,
+      );
+    end = entry.address + entry.length;
+    return {
+      address: guestVirtual(entry.address),
+      length: entry.length,
+      widening: entry.widening,
+      domain: entry.domain,
+      kind: entry.kind,
+      flags: entry.flags,
+      entry: entry.entry,
+      original: original.slice(0, entry.length),
+    };
+  });
+}

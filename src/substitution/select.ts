@@ -1,0 +1,116 @@
+/** Chooses the substitution of a site for a target. */
+
+import { InputError } from '../elf/input-error.ts';
+import type { ElfClass } from '../elf/structs.ts';
+import type { Site } from '../sites/site.ts';
+import type { GuestVirtual } from '../x86/address.ts';
+import type { SiteKindName } from '../x86/site-kinds.ts';
+import { SITE_FLAGS } from '../x86/site-record.ts';
+import { entryAddress, entryIndex, entryPointerAddress, HOSTED_ENTRIES } from './hosted-entries.ts';
+import { callTemplate, type Form, type Template } from './template.ts';
+
+/** What burning needs to know of a target. */
+export interface BurnTarget {
+  readonly class: ElfClass;
+  readonly entries: readonly string[];
+  /** What the patch table records. */
+  entryIndex(name: string): number;
+  entryAddress(name: string): GuestVirtual;
+  entryPointerAddress(name: string): GuestVirtual;
+}
+
+export const BURN_TARGETS = {
+  hosted: { class: 32, entries: HOSTED_ENTRIES, entryIndex, entryAddress, entryPointerAddress },
+} as const satisfies Record<string, BurnTarget>;
+
+export type BurnTargetName = keyof typeof BURN_TARGETS;
+
+/** @throws InputError if there is no such target. */
+export function burnTarget(name: string): BurnTarget {
+  if (Object.hasOwn(BURN_TARGETS, name)) return BURN_TARGETS[name as BurnTargetName];
+  throw new InputError(
+    `there is no target ${JSON.stringify(name)} to burn for`,
+    `targets: ${Object.keys(BURN_TARGETS).join(', ')}; bare runs the kernel unburned`,
+  );
+}
+
+/** The entry that does any site: it finds the original instruction by the return address. */
+const GENERIC = 'emulate';
+
+/**
+ * Entries of their own, by kind and by the decoder's name of the instruction's
+ * form; <0> and <1> stand for the register operands, 16-bit ones by their
+ * 32-bit name. Where a target does not have the entry, the generic one serves.
+ */
+const ENTRIES: Partial<Record<SiteKindName, Readonly<Record<string, string>>>> = {
+  cli: { Cli: 'cli' },
+  sti: { Sti: 'sti' },
+  pushf: { Pushfd: 'pushf' },
+  popf: { Popfd: 'popf' },
+  iret: { Iretd: 'iret' },
+  hlt: { Hlt: 'hlt' },
+  in: { In_AL_DX: 'in8', In_AX_DX: 'in16', In_EAX_DX: 'in32' },
+  out: { Out_DX_AL: 'out8', Out_DX_AX: 'out16', Out_DX_EAX: 'out32' },
+  push_seg: {
+    Pushd_ES: 'push_<0>',
+    Pushd_CS: 'push_<0>',
+    Pushd_SS: 'push_<0>',
+    Pushd_DS: 'push_<0>',
+    Pushd_FS: 'push_<0>',
+    Pushd_GS: 'push_<0>',
+  },
+  pop_seg: {
+    Popd_ES: 'pop_<0>',
+    Popd_SS: 'pop_<0>',
+    Popd_DS: 'pop_<0>',
+    Popd_FS: 'pop_<0>',
+    Popd_GS: 'pop_<0>',
+  },
+  mov_to_seg: { Mov_Sreg_r32m16: 'mov_<0>_<1>', Mov_Sreg_rm16: 'mov_<0>_<1>' },
+  entry_int80: { Int_imm8: 'entry_int80' },
+  entry_sysenter: { Sysenter: 'entry_sysenter' },
+};
+
+const WIDE_REGISTERS: Readonly<Record<string, string>> = {
+  ax: 'eax',
+  cx: 'ecx',
+  dx: 'edx',
+  bx: 'ebx',
+  sp: 'esp',
+  bp: 'ebp',
+  si: 'esi',
+  di: 'edi',
+};
+
+export interface Substitution {
+  readonly entry: string;
+  readonly form: Form;
+}
+
+/** Total: every site has a substitution. */
+export function selectSubstitution(
+  site: Pick<Site, 'kind' | 'flags' | 'operation'>,
+  target: BurnTarget,
+): Substitution {
+  const absolute = (site.flags & SITE_FLAGS.absolute) !== 0;
+  const { form, registers } = site.operation;
+  const named = ENTRIES[site.kind]?.[form]?.replace(/<(\d)>/g, (_, index) => {
+    const register = registers[Number(index)] ?? '';
+    return WIDE_REGISTERS[register] ?? register;
+  });
+  // Where the code is copied, no return address finds the site: by kind, if the kind says all.
+  const candidates = [named, absolute ? `emulate_${site.kind}` : undefined];
+  const entry = candidates.find((name) => name !== undefined && target.entries.includes(name)) ?? GENERIC;
+  return { entry, form: absolute ? 'absolute' : 'relative' };
+}
+
+export const substitutionTemplate = (
+  { entry, form }: Substitution,
+  length: number,
+  target: BurnTarget,
+): Template =>
+  callTemplate(
+    form,
+    form === 'absolute' ? target.entryPointerAddress(entry) : target.entryAddress(entry),
+    length,
+  );
