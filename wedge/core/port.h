@@ -36,7 +36,16 @@ int port_disk_read(u64 sector, void *to, u32 size);
 int port_disk_write(u64 sector, const void *from, u32 size);
 int port_disk_flush(void);
 
+/* --- Messages --- */
+
+/* Text for whoever runs the guest, not for the guest: warnings, a crash report. */
+void port_message(const char *text);
+void port_warn(const char *message); /* one line, once */
+
 /* --- The end --- */
+
+/* The guest lost itself; the report has been given. */
+void port_crashed(void) __attribute__((noreturn));
 
 /* The guest asked for a reset (keyboard controller, port 0xcf9 or triple fault). */
 void port_reset(void) __attribute__((noreturn));

@@ -1,0 +1,60 @@
+/**
+ * What the launcher (TypeScript) and the hosted wedge (C) agree on: the
+ * control page, and the boot file in which the launcher hands over a prepared
+ * machine. Generated into the wedge's headers by headers.ts.
+ */
+
+import { CPU } from '../../machine/cpu.ts';
+import { defineStruct } from '../../x86/struct.ts';
+
+export const CONTROL = defineStruct('control', 'The control page: the virtual CPU and what the entry code needs.', [
+  ['cpu', CPU, ''],
+  ['entry', 'u32', 'index of the entry that was called'],
+  ['reserved', 'u32', ''],
+  ['wedge_stack', 'u64', 'top of the stack of the 64-bit side'],
+  ['wedge_enter', 'u64', 'where the 64-bit side begins'],
+]);
+
+export const BOOT_MAGIC = 0x54425650; // "PVBT"
+export const BOOT_VERSION = 1;
+/** The descriptors that the launcher passes to the wedge's process. */
+export const BOOT_FD = 3;
+export const DISK_FD = 4;
+
+export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.', [
+  ['magic', 'u32', ''],
+  ['version', 'u32', ''],
+  ['ram_size', 'u64', 'bytes'],
+  ['entry', 'u32', 'guest-physical address of the first instruction, paging off'],
+  ['eax', 'u32', ''],
+  ['ebx', 'u32', ''],
+  ['esi', 'u32', ''],
+  ['chunk_count', 'u32', ''],
+  ['site_count', 'u32', ''],
+  ['link_offset', 'u32', 'guest-virtual minus guest-physical address of the kernel, as linked'],
+  ['has_disk', 'u32', 'not 0: DISK_FD is open'],
+  ['chunks_offset', 'u64', 'in the file'],
+  ['sites_offset', 'u64', 'in the file: patch table entries, sorted by address'],
+  ['disk_size', 'u64', 'bytes'],
+  ['panic_pattern', ['u8', 64], 'console text that means a panic, zero-terminated; empty: none'],
+  ['escape', 'u32', 'not 0: Ctrl-A x on the console ends the run'],
+  ['reserved', 'u32', ''],
+]);
+
+export const BOOT_CHUNK = defineStruct('boot_chunk', 'Bytes that belong into RAM before the guest starts.', [
+  ['address', 'u64', 'guest-physical'],
+  ['offset', 'u64', 'in the file'],
+  ['length', 'u64', 'bytes'],
+]);
+
+/** Exit statuses of the wedge's process, and of `previrt run`. */
+export const EXIT_STATUS = {
+  /** The guest powered off or reset the machine. */
+  done: 0,
+  /** The host denied something the wedge needs. */
+  host: 1,
+  /** The guest kernel panicked. */
+  panic: 3,
+  /** The guest lost itself: a triple fault, an instruction nobody knows. */
+  crash: 4,
+} as const;

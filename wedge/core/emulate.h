@@ -1,0 +1,55 @@
+/*
+ * The generic emulator: does what a sensitive instruction would have done on
+ * the virtual CPU. It serves the sites that have no entry of their own, and
+ * everything that traps.
+ */
+#ifndef PREVIRT_EMULATE_H
+#define PREVIRT_EMULATE_H
+
+#include "types.h"
+
+enum outcome {
+    OUTCOME_NEXT,      /* done; the instruction's end is next */
+    OUTCOME_JUMPED,    /* done; cpu.eip is where to go on */
+    OUTCOME_FAULT,     /* `exception` is to be delivered at the instruction's start */
+    OUTCOME_REPEAT,    /* a rep instruction stopped half-way: the same instruction again */
+    OUTCOME_UNKNOWN,   /* not a sensitive instruction */
+};
+
+/*
+ * Emulates the instruction in `bytes` at cpu.eip. `length` is the number of
+ * bytes up to the next instruction, 0 for the instruction's own length.
+ * On return cpu.eip is right for every outcome, exceptions delivered.
+ */
+enum outcome emulate(const u8 *bytes, unsigned count, unsigned length);
+
+/* Single operations, for the entries that know their kind. */
+enum outcome emulate_iret(unsigned size);
+enum outcome emulate_hlt(void);
+enum outcome emulate_cpuid(void);
+enum outcome emulate_rdtsc(void);
+enum outcome emulate_rdtscp(void);
+enum outcome emulate_rdmsr(void);
+enum outcome emulate_wrmsr(void);
+enum outcome emulate_xgetbv(void);
+enum outcome emulate_xsetbv(void);
+enum outcome emulate_clts(void);
+enum outcome emulate_popf(unsigned size);
+/* Port I/O through DX and the accumulator; checks IOPL and the I/O permission bitmap. */
+enum outcome emulate_in(u16 port, unsigned size);
+enum outcome emulate_out(u16 port, unsigned size);
+
+/*
+ * Brings cpu.eip to where the outcome says, `next` being the end of the
+ * instruction that started at cpu.eip, and delivers a fault or a single-step trap.
+ * `stepping` is the guest's TF before the instruction.
+ */
+void emulate_finish(enum outcome outcome, u32 next, bool stepping);
+
+/* --- What a target provides --- */
+
+/* The host's view of CPUID, and its time-stamp counter. */
+void port_cpuid(u32 leaf, u32 subleaf, u32 registers[4]);
+u64 port_tsc(void);
+
+#endif

@@ -1,0 +1,313 @@
+/*
+ * The cache: which host mappings exist, and from which entries they were filled.
+ *
+ * For each guest-virtual page `filled` holds the guest's entry at the time it
+ * was mapped, 0 where nothing is mapped. Rights grow only through faults, and
+ * a guest announces every reduction (invlpg, cr3), so nothing here traps
+ * page-table writes: at a flush the entries are compared with what they are now,
+ * and only mappings whose entry has changed go.
+ *
+ * A guest may skip the flush where A was clear (or D, for writing). So nothing
+ * is mapped without A, nothing writable without D, and the walk alone sets them.
+ */
+
+#include "mmu.h"
+
+#include "core/cpu.h"
+#include "core/port.h"
+
+#define REGION_PAGES 1024u /* what one page-directory entry covers */
+#define REGIONS 1024u
+
+/* Bits 9-11 of an entry are the guest's own and never compared; bit 9 says that the host mapping is writable. */
+#define MAPPED_WRITABLE (1u << 9)
+#define ENTRY_IGNORED 0xe98u /* AVL, PAT/PS, PCD, PWT */
+
+static u32 filled[REGIONS * REGION_PAGES];
+static u32 region_directory[REGIONS]; /* the page-directory entry that the region was filled under */
+static u16 region_count[REGIONS];     /* pages filled */
+static u16 region_runs[REGIONS];      /* host mappings made */
+static u32 runs;                      /* their sum */
+static u32 evict_next;
+
+/* Set while a page that only supervisor code may write (CR0.WP clear) is mapped writable. */
+static bool lax;
+
+/* Memory that is not there reads as all ones and forgets what is written. */
+static u8 absent[PAGE_SIZE];
+
+static bool paging(void) { return cpu.cr0 & CR0_PG; }
+
+static bool is_large(u32 directory) { return directory & PTE_PS; }
+
+static void drop_region(u32 region) {
+    if (!region_count[region])
+        return;
+    port_unmap(gva(region << 22), REGION_PAGES);
+    memset(&filled[region * REGION_PAGES], 0, REGION_PAGES * sizeof filled[0]);
+    runs -= region_runs[region];
+    region_count[region] = 0;
+    region_runs[region] = 0;
+}
+
+/* Unmaps pages of one region; holes among them are allowed. */
+static void drop_pages(u32 page, u32 count) {
+    u32 region = page / REGION_PAGES;
+    port_unmap(gva(page << 12), count);
+    for (u32 i = 0; i < count; i++) {
+        region_count[region] -= filled[page + i] != 0;
+        filled[page + i] = 0;
+    }
+    if (!region_count[region]) {
+        runs -= region_runs[region];
+        region_runs[region] = 0;
+    }
+}
+
+/* Makes room under the target's limit: whole regions go, in turn, but never `keep`. */
+static void evict(u32 keep) {
+    u32 limit = port_map_limit();
+    for (u32 tried = 0; runs >= limit && tried < 2 * REGIONS; tried++) {
+        u32 region = evict_next++ % REGIONS;
+        if (region != keep)
+            drop_region(region);
+    }
+    if (runs >= limit)
+        drop_region(keep);
+}
+
+static u32 current_directory(u32 region) {
+    if (!paging())
+        return region << 22 | PTE_PS | PTE_P | PTE_W | PTE_U | PTE_A | PTE_D;
+    u32 *directory = port_ram(gpa((cpu.cr3 & PAGE_MASK) + region * 4), 4);
+    u32 entry = directory ? *directory : 0;
+    return cpu.cr4 & CR4_PSE ? entry : entry & ~(u32)PTE_PS;
+}
+
+static bool map_writable(u32 entry, u32 directory) {
+    if (!(entry & PTE_D))
+        return false;
+    return (entry & directory & PTE_W) || !(cpu.cr0 & CR0_WP);
+}
+
+static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
+    u32 region = page / REGION_PAGES;
+    if (runs >= port_map_limit())
+        evict(region);
+    bool writable = map_writable(entry, directory);
+    if (writable && !(entry & directory & PTE_W))
+        lax = true;
+    port_map(gva(page << 12), gpa(entry & PAGE_MASK), count, writable, entry & directory & PTE_U);
+    u32 value = (entry & ~(u32)ENTRY_IGNORED) | (writable ? MAPPED_WRITABLE : 0);
+    for (u32 i = 0; i < count; i++, value += PAGE_SIZE) {
+        if (!filled[page + i])
+            region_count[region]++;
+        filled[page + i] = value;
+    }
+    region_directory[region] = directory;
+    region_runs[region]++;
+    runs++;
+}
+
+static void map_large(u32 region, u32 directory) {
+    map_run(region * REGION_PAGES, REGION_PAGES, (directory & 0xffc00000) | (directory & 0x1ff), directory);
+}
+
+/*
+ * The 4 KiB pages around `page` whose entries continue it: one host mapping
+ * serves them all. Only what the hardware could hold already, see above.
+ */
+static void map_small(u32 page, u32 entry, u32 directory) {
+    const u32 window = 16;
+    u32 *table = port_ram(gpa(directory & PAGE_MASK), PAGE_SIZE);
+    u32 base = page & ~(REGION_PAGES - 1);
+    u32 first = page, last = page;
+    u32 low = page & ~(window - 1), high = low + window - 1;
+    const u32 compared = ~(u32)ENTRY_IGNORED;
+    if (table) {
+        while (last < high && !filled[last + 1] &&
+               ((table[last + 1 - base] ^ (entry + (last + 1 - page) * PAGE_SIZE)) & compared) == 0)
+            last++;
+        while (first > low && !filled[first - 1] &&
+               ((table[first - 1 - base] ^ (entry - (page - first + 1) * PAGE_SIZE)) & compared) == 0)
+            first--;
+    }
+    map_run(first, last - first + 1, entry - (page - first) * PAGE_SIZE, directory);
+}
+
+static void map(u32 page, const struct translation *translation) {
+    u32 region = page / REGION_PAGES;
+    u32 directory = paging() ? translation->directory : current_directory(region);
+    if (!(cpu.cr4 & CR4_PSE) && paging())
+        directory &= ~(u32)PTE_PS;
+    if (region_count[region] && ((region_directory[region] ^ directory) & ~(u32)(ENTRY_IGNORED & ~PTE_PS) & ~(u32)PTE_D))
+        drop_region(region);
+    if (is_large(directory))
+        map_large(region, directory);
+    else
+        map_small(page, translation->entry, directory);
+}
+
+bool mmu_fill(gva_t address, access_t access) {
+    struct translation translation;
+    if (!mmu_walk(address, access, &translation))
+        return false;
+    map(address.value >> 12, &translation);
+    return true;
+}
+
+static void map_ahead(gva_t address) {
+    u32 page = address.value >> 12;
+    if (!paging() || filled[page])
+        return;
+    u32 directory = current_directory(page / REGION_PAGES);
+    if (!(directory & PTE_P) || !(directory & PTE_A) || is_large(directory))
+        return;
+    u32 *entry = port_ram(gpa((directory & PAGE_MASK) + page % REGION_PAGES * 4), 4);
+    if (!entry || (*entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A))
+        return;
+    struct translation translation = {.entry = *entry & ~(u32)PTE_PS, .directory = directory};
+    map(page, &translation);
+}
+
+void *mmu_pointer(gva_t address, access_t access) {
+    u32 entry = filled[address.value >> 12];
+    bool hit = entry && (!(access & PF_WRITE) || (entry & MAPPED_WRITABLE)) &&
+               (!(access & PF_USER) || (entry & region_directory[address.value >> 22] & PTE_U));
+    if (!hit) {
+        struct translation translation;
+        if (!mmu_walk(address, access, &translation))
+            return NULL;
+        entry = translation.entry;
+    }
+    u8 *page = port_ram(gpa(entry & PAGE_MASK), PAGE_SIZE);
+    if (!page) {
+        memset(absent, 0xff, sizeof absent);
+        page = absent;
+    }
+    return page + (address.value & ~PAGE_MASK);
+}
+
+/* Whether a mapping that was filled from `old` may stay now that the entry is `now`. */
+static bool still_valid(u32 old, u32 now) {
+    const u32 same = PAGE_MASK | PTE_P | PTE_U | PTE_A;
+    if ((old ^ now) & same)
+        return false;
+    return !(old & MAPPED_WRITABLE) || ((now & PTE_D) && ((now & PTE_W) || !(cpu.cr0 & CR0_WP)));
+}
+
+static bool stays_global(u32 entry, bool global) {
+    return !global && (entry & PTE_G) && (cpu.cr4 & CR4_PGE);
+}
+
+static void revalidate_region(u32 region, bool global) {
+    u32 old = region_directory[region];
+    u32 base = region * REGION_PAGES;
+    u32 now = current_directory(region);
+    if (is_large(old)) {
+        if (!stays_global(old, global) && (now & PTE_PS ? !still_valid(filled[base], (now & 0xffc001ff)) : true))
+            drop_region(region);
+        return;
+    }
+    bool same_table = !((old ^ now) & (PAGE_MASK | PTE_P | PTE_W | PTE_U | PTE_A | PTE_PS));
+    const u32 *table = same_table ? port_ram(gpa(now & PAGE_MASK), PAGE_SIZE) : NULL;
+    /* Runs of pages whose mappings must go, with the holes between them, are unmapped by one call. */
+    u32 start = 0, length = 0;
+    for (u32 i = 0; i < REGION_PAGES; i++) {
+        u32 entry = filled[base + i];
+        if (!entry)
+            continue;
+        if (stays_global(entry, global) || (table && still_valid(entry, table[i]))) {
+            if (length)
+                drop_pages(start, length);
+            length = 0;
+        } else {
+            if (!length)
+                start = base + i;
+            length = base + i + 1 - start;
+        }
+    }
+    if (length)
+        drop_pages(start, length);
+}
+
+void mmu_flush(bool global) {
+    lax = false;
+    for (u32 region = 0; region < REGIONS; region++)
+        if (region_count[region])
+            revalidate_region(region, global);
+}
+
+void mmu_invalidate_page(gva_t address) {
+    u32 page = address.value >> 12, region = address.value >> 22;
+    u32 old = filled[page];
+    if (!old)
+        return;
+    u32 directory = current_directory(region);
+    if (is_large(region_directory[region])) {
+        if (!is_large(directory) || !still_valid(old, (directory & 0xffc001ff) + (page % REGION_PAGES << 12)))
+            drop_region(region);
+        return;
+    }
+    u32 *table = directory & PTE_P && !is_large(directory) ? port_ram(gpa(directory & PAGE_MASK), PAGE_SIZE) : NULL;
+    if (!table || ((directory ^ region_directory[region]) & (PAGE_MASK | PTE_W | PTE_U)) ||
+        !still_valid(old, table[page % REGION_PAGES]))
+        drop_pages(page, 1);
+}
+
+void mmu_mode_changed(void) {
+    for (u32 region = 0; region < REGIONS; region++)
+        drop_region(region);
+    lax = false;
+}
+
+void mmu_enter_user(void) {
+    if (unlikely(lax))
+        mmu_mode_changed();
+}
+
+static bool copy(gva_t address, u8 *buffer, u32 size, access_t access) {
+    while (size) {
+        u32 chunk = PAGE_SIZE - (address.value & ~PAGE_MASK);
+        if (chunk > size)
+            chunk = size;
+        u8 *page = mmu_pointer(address, access);
+        if (!page)
+            return false;
+        if (access & PF_WRITE)
+            memcpy(page, buffer, chunk);
+        else
+            memcpy(buffer, page, chunk);
+        address.value += chunk;
+        buffer += chunk;
+        size -= chunk;
+    }
+    return true;
+}
+
+bool guest_read(gva_t address, void *to, u32 size, access_t access) {
+    return copy(address, to, size, access & ~(access_t)PF_WRITE);
+}
+
+bool guest_write(gva_t address, const void *from, u32 size, access_t access) {
+    return copy(address, (u8 *)from, size, access | PF_WRITE);
+}
+
+/*
+ * Between a page fault that the guest is told of and its handler's iret the
+ * page usually becomes present: then it is mapped before the access is repeated.
+ */
+static gva_t faulted;
+static bool fault_open;
+
+void mmu_page_fault_begins(gva_t address) {
+    faulted = address;
+    fault_open = true;
+}
+
+void mmu_page_fault_over(void) {
+    if (!fault_open)
+        return;
+    fault_open = false;
+    map_ahead(faulted);
+}

@@ -1,0 +1,65 @@
+/*
+ * The MMU: the hypervisor's mappings as a cache of the guest's page tables,
+ * filled on faults and emptied where the guest flushes, like a TLB.
+ */
+#ifndef PREVIRT_MMU_H
+#define PREVIRT_MMU_H
+
+#include "core/types.h"
+
+/* An access, as the bits of a page fault's error code: PF_WRITE, PF_USER. */
+typedef u32 access_t;
+
+/* Page-table entries, 32-bit paging (SDM vol. 3A, 4.3). */
+enum {
+    PTE_P = 1u << 0,
+    PTE_W = 1u << 1,
+    PTE_U = 1u << 2,
+    PTE_A = 1u << 5,
+    PTE_D = 1u << 6,
+    PTE_PS = 1u << 7,
+    PTE_G = 1u << 8,
+};
+
+/* One translation: the entry that maps `address`, with A (and D) as the walk has left them. */
+struct translation {
+    u32 entry;     /* a 4 KiB entry; for a 4 MiB page the one its 4 KiB piece would have, with PTE_PS */
+    u32 directory; /* the page-directory entry above it, or of the 4 MiB page itself */
+};
+
+/*
+ * Walks the guest's page tables as the hardware would: checks the rights, sets
+ * accessed and dirty bits. False with #PF raised.
+ */
+bool mmu_walk(gva_t address, access_t access, struct translation *result);
+
+/* Makes an access possible that faulted in the host. False with #PF raised. */
+bool mmu_fill(gva_t address, access_t access);
+/* A fault is delivered to the guest; its handler returns: maps the page it made present, if A and D allow. */
+void mmu_page_fault_begins(gva_t address);
+void mmu_page_fault_over(void);
+/* Host pointer to a guest-virtual byte for the wedge's own accesses; NULL with #PF raised. */
+void *mmu_pointer(gva_t address, access_t access);
+
+/* Before user code runs: what only CR0.WP = 0 made writable must not stay so. */
+void mmu_enter_user(void);
+
+/* What the guest announces. */
+void mmu_invalidate_page(gva_t address);
+void mmu_flush(bool global); /* a write of CR3; with `global` also global entries */
+void mmu_mode_changed(void); /* CR0.PG, CR0.WP, CR4.PSE, CR4.PAE */
+
+/* Copies between wedge and guest-virtual memory, across pages. False with #PF raised. */
+bool guest_read(gva_t address, void *to, u32 size, access_t access);
+bool guest_write(gva_t address, const void *from, u32 size, access_t access);
+
+/* --- What a target provides for the MMU --- */
+
+/* Maps `pages` contiguous pages; replaces what is there. */
+void port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user);
+/* Removes whatever is mapped in the range. */
+void port_unmap(gva_t address, u32 pages);
+/* How many separate mappings the target can hold. */
+u32 port_map_limit(void);
+
+#endif

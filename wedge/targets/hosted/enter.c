@@ -1,0 +1,210 @@
+/*
+ * The way in and the way out: what each entry does, and what has to be looked
+ * after before guest code runs again.
+ */
+
+#include "core/crash.h"
+#include "core/emulate.h"
+#include "core/port.h"
+#include "devices/devices.h"
+#include "hosted.h"
+#include "mmu/mmu.h"
+
+volatile u32 attention;
+bool wedge_stepping;
+
+typedef enum outcome operation(void);
+
+static enum outcome enter_sti(void) {
+    cpu.shadow = 1; /* IF is set already */
+    return OUTCOME_NEXT;
+}
+
+static enum outcome enter_popf(void) { return emulate_popf(4); }
+
+static enum outcome enter_iret(void) {
+    mmu_page_fault_over();
+    return emulate_iret(4);
+}
+
+static enum outcome enter_in8(void) { return emulate_in(cpu.gpr[EDX], 1); }
+static enum outcome enter_in16(void) { return emulate_in(cpu.gpr[EDX], 2); }
+static enum outcome enter_in32(void) { return emulate_in(cpu.gpr[EDX], 4); }
+static enum outcome enter_out8(void) { return emulate_out(cpu.gpr[EDX], 1); }
+static enum outcome enter_out16(void) { return emulate_out(cpu.gpr[EDX], 2); }
+static enum outcome enter_out32(void) { return emulate_out(cpu.gpr[EDX], 4); }
+
+static enum outcome enter_int80(void) {
+    return cpu_software_interrupt(0x80) ? OUTCOME_JUMPED : OUTCOME_FAULT;
+}
+
+static enum outcome enter_sysenter(void) { return cpu_sysenter() ? OUTCOME_JUMPED : OUTCOME_FAULT; }
+
+static enum outcome enter_undefined(void) {
+    raise_plain(VECTOR_UD);
+    return OUTCOME_FAULT;
+}
+
+static enum outcome enter_wbinvd(void) {
+    return cpu.cpl ? (raise(VECTOR_GP, 0), OUTCOME_FAULT) : OUTCOME_NEXT;
+}
+
+static enum outcome pop_segment(enum segment_register which) {
+    u32 selector;
+    if (!guest_read(gva(cpu.segments[SS].base + cpu.gpr[ESP]), &selector, 4, cpu.cpl == 3 ? PF_USER : 0) ||
+        !cpu_load_segment(which, selector))
+        return OUTCOME_FAULT;
+    cpu.gpr[ESP] += 4;
+    return OUTCOME_NEXT;
+}
+
+static enum outcome move_segment(enum segment_register which, enum gpr from) {
+    return cpu_load_segment(which, cpu.gpr[from]) ? OUTCOME_NEXT : OUTCOME_FAULT;
+}
+
+#define POP(name, which) \
+    static enum outcome enter_pop_##name(void) { return pop_segment(which); }
+#define MOVE(name, which)                                                              \
+    static enum outcome enter_mov_##name##_eax(void) { return move_segment(which, EAX); } \
+    static enum outcome enter_mov_##name##_ecx(void) { return move_segment(which, ECX); } \
+    static enum outcome enter_mov_##name##_edx(void) { return move_segment(which, EDX); }
+POP(es, ES)
+POP(ds, DS)
+POP(fs, FS)
+POP(gs, GS)
+MOVE(es, ES)
+MOVE(ds, DS)
+MOVE(fs, FS)
+MOVE(gs, GS)
+
+/* By entry; those that never come here, and `emulate`, are empty. */
+#define MOVES(name)                                                \
+    [ENTRY_pop_##name] = enter_pop_##name,                         \
+    [ENTRY_mov_##name##_eax] = enter_mov_##name##_eax,             \
+    [ENTRY_mov_##name##_ecx] = enter_mov_##name##_ecx,             \
+    [ENTRY_mov_##name##_edx] = enter_mov_##name##_edx
+static operation *const operations[ENTRY_COUNT] = {
+    [ENTRY_sti] = enter_sti,
+    [ENTRY_popf] = enter_popf,
+    [ENTRY_iret] = enter_iret,
+    [ENTRY_hlt] = emulate_hlt,
+    [ENTRY_in8] = enter_in8,
+    [ENTRY_in16] = enter_in16,
+    [ENTRY_in32] = enter_in32,
+    [ENTRY_out8] = enter_out8,
+    [ENTRY_out16] = enter_out16,
+    [ENTRY_out32] = enter_out32,
+    [ENTRY_entry_int80] = enter_int80,
+    [ENTRY_entry_sysenter] = enter_sysenter,
+    [ENTRY_emulate_rdtsc] = emulate_rdtsc,
+    [ENTRY_emulate_rdtscp] = emulate_rdtscp,
+    [ENTRY_emulate_rdmsr] = emulate_rdmsr,
+    [ENTRY_emulate_wrmsr] = emulate_wrmsr,
+    [ENTRY_emulate_cpuid] = emulate_cpuid,
+    [ENTRY_emulate_clac] = enter_undefined,
+    [ENTRY_emulate_stac] = enter_undefined,
+    [ENTRY_emulate_xgetbv] = emulate_xgetbv,
+    [ENTRY_emulate_xsetbv] = emulate_xsetbv,
+    [ENTRY_emulate_wbinvd] = enter_wbinvd,
+    [ENTRY_emulate_clts] = emulate_clts,
+    MOVES(es),
+    MOVES(ds),
+    MOVES(fs),
+    MOVES(gs),
+};
+
+/* The call has just pushed the return address, so its page is mapped. */
+static u32 pop_return_address(void) {
+    u32 end = *(u32 *)(uptr)cpu.gpr[ESP];
+    cpu.gpr[ESP] += 4;
+    return end;
+}
+
+static void emulate_site(u32 end) {
+    u32 moved;
+    const struct patch_entry *site = site_by_end(end, &moved);
+    if (!site) {
+        cpu.eip = end;
+        crash("a call of the wedge from %x, where no site ends", end);
+    }
+    cpu.eip = site->address + moved;
+    trace(TRACE_SITE, cpu.eip, site->kind);
+    if (site->kind == KIND_iret)
+        mmu_page_fault_over();
+    emulate(site->original, site->length, site->length);
+}
+
+static void run_operation(operation *operate, u32 end) {
+    bool stepping = cpu_flags() & FLAG_TF;
+    trace(TRACE_SITE, end, control.entry);
+    cpu.eip = end;
+    enum outcome outcome = operate();
+    if (outcome == OUTCOME_FAULT) {
+        /* Copied code has no entry in the table; its slots have the least length. */
+        u32 moved;
+        const struct patch_entry *site = site_by_end(end, &moved);
+        cpu.eip = end - (site ? site->length : 6);
+    }
+    emulate_finish(outcome, end, stepping);
+}
+
+void wedge_enter(void) {
+    if (cpu.cpl == 3) {
+        cpu.eflags = captured_flags;
+        segments_capture();
+    } else {
+        /* Real TF may be ours; the guest kernel's own is in system_flags. */
+        cpu.eflags = (captured_flags & ~(u32)FLAG_TF) | (cpu.system_flags & FLAG_TF);
+    }
+    cpu.eflags &= ~(u32)FLAGS_VIRTUAL;
+    cpu.shadow = 0;
+    wedge_stepping = false;
+
+    u32 end = pop_return_address();
+    operation *operate = control.entry < ENTRY_COUNT ? operations[control.entry] : NULL;
+    if (operate)
+        run_operation(operate, end);
+    else if (control.entry == ENTRY_COUNT)
+        cpu.eip = end; /* only to look for interrupts */
+    else
+        emulate_site(end);
+}
+
+static void power_off(void) {
+    /* hlt with interrupts off: without ACPI this is how a guest ends. */
+    port_reset();
+}
+
+void wedge_service(void) {
+    for (;;) {
+        if (attention) {
+            attention = 0;
+            devices_run(port_time());
+            console_poll();
+            console_flush();
+        }
+        cpu_poll_interrupts();
+        if (!cpu.halted)
+            break;
+        if (!cpu.interrupt_flag)
+            power_off();
+        console_flush();
+        clock_wait();
+        devices_run(port_time());
+    }
+    clock_arm();
+    bool due = devices_interrupt_pending();
+    cpu.pending = due || attention;
+    if (cpu.shadow && due && cpu.interrupt_flag)
+        wedge_stepping = true;
+    else
+        cpu.shadow = 0;
+}
+
+void wedge_leave_prepare(void) {
+    wedge_service();
+    if (cpu.cpl == 3)
+        mmu_enter_user();
+    segments_apply(cpu.cpl == 3);
+    leave_flags = cpu.eflags | FLAG_IF | (wedge_stepping ? FLAG_TF : 0);
+}

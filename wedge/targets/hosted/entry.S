@@ -1,0 +1,229 @@
+/*
+ * The entries: where burned sites call to. Linked at ENTRY_BASE, one every
+ * ENTRY_SIZE bytes, position fixed by src/substitution/hosted-entries.ts.
+ *
+ * They run as 32-bit guest code on the guest's stack, with the site's end as
+ * return address, and preserve every register and flag the original
+ * instruction would. `jecxz` tests and `lea` and `not` compute, because they
+ * leave the flags alone. None of them looks for interrupts except where the
+ * instruction may set IF: a signal that finds one in progress lets it finish
+ * by single-stepping (signals.c).
+ */
+
+#include "generated/hosted-entries.h"
+
+#define SELECTOR(register) (CONTROL_PAGE + CPU_SEGMENTS + register * SEGMENT_SIZE + SEGMENT_SELECTOR)
+#define GPR(n) (CONTROL_PAGE + CPU_GPR + n * 4)
+#define INTERRUPT_FLAG (CONTROL_PAGE + CPU_INTERRUPT_FLAG)
+#define SYSTEM_FLAGS (CONTROL_PAGE + CPU_SYSTEM_FLAGS)
+#define PENDING (CONTROL_PAGE + CPU_PENDING)
+#define INDEX (CONTROL_PAGE + CONTROL_ENTRY)
+
+    .set SELECTOR_es, SELECTOR(0)
+    .set SELECTOR_cs, SELECTOR(1)
+    .set SELECTOR_ss, SELECTOR(2)
+    .set SELECTOR_ds, SELECTOR(3)
+    .set SELECTOR_fs, SELECTOR(4)
+    .set SELECTOR_gs, SELECTOR(5)
+
+    .text
+    .code32
+
+.macro entry index
+    .org (\index) * ENTRY_SIZE
+.endm
+
+/* The slow way: C on the wedge's own stack. */
+.macro slow index
+    movl $\index, INDEX
+    jmp to_wedge
+.endm
+
+.macro slow_entry index
+    entry \index
+    slow \index
+.endm
+
+    slow_entry ENTRY_emulate
+
+    entry ENTRY_cli
+    movl $0, INTERRUPT_FLAG
+    ret
+
+    entry ENTRY_sti
+    movl $0x200, INTERRUPT_FLAG
+    push %ecx
+    movl PENDING, %ecx
+    jecxz 1f
+    pop %ecx
+    slow ENTRY_sti
+1:  pop %ecx
+    ret
+
+    entry ENTRY_pushf
+    push (%esp)                     /* return address; the flags go where it was */
+    pushfl
+    push %eax
+    movl 4(%esp), %eax
+    andl $~(0x200 | 0x100 | 0x3000), %eax
+    orl INTERRUPT_FLAG, %eax
+    orl SYSTEM_FLAGS, %eax
+    movl %eax, 12(%esp)
+    pop %eax
+    popfl
+    ret
+
+    /* Only what ring 3 may change by itself: not TF, IOPL, NT or VM. */
+    entry ENTRY_popf
+    push %eax
+    movl 8(%esp), %eax
+    orl SYSTEM_FLAGS, %eax
+    testl $0x27100, %eax
+    jnz 1f
+    movl 8(%esp), %eax
+    andl $0x200, %eax
+    movl %eax, INTERRUPT_FLAG
+    push 8(%esp)
+    popfl
+    jmp popf_return
+1:  pop %eax
+    slow ENTRY_popf
+
+    slow_entry ENTRY_iret
+    slow_entry ENTRY_hlt
+    slow_entry ENTRY_in8
+    slow_entry ENTRY_in16
+    slow_entry ENTRY_in32
+    slow_entry ENTRY_out8
+    slow_entry ENTRY_out16
+    slow_entry ENTRY_out32
+    slow_entry ENTRY_entry_int80
+    slow_entry ENTRY_entry_sysenter
+    slow_entry ENTRY_emulate_rdtsc
+    slow_entry ENTRY_emulate_rdtscp
+    slow_entry ENTRY_emulate_rdmsr
+    slow_entry ENTRY_emulate_wrmsr
+    slow_entry ENTRY_emulate_cpuid
+    slow_entry ENTRY_emulate_clac
+    slow_entry ENTRY_emulate_stac
+    slow_entry ENTRY_emulate_xgetbv
+    slow_entry ENTRY_emulate_xsetbv
+    slow_entry ENTRY_emulate_wbinvd
+    slow_entry ENTRY_emulate_clts
+
+.macro push_entry segment
+    entry ENTRY_push_\segment
+    push (%esp)
+    push %eax
+    movzwl SELECTOR_\segment, %eax
+    movl %eax, 8(%esp)
+    pop %eax
+    ret
+.endm
+
+    push_entry es
+    push_entry cs
+    push_entry ss
+    push_entry ds
+    push_entry fs
+    push_entry gs
+
+/* Leaves 0 in %ecx if the selector in %ecx is the register's own already. Uses %eax. */
+.macro compare segment
+    movzwl SELECTOR_\segment, %eax
+    notl %eax
+    leal 1(%ecx, %eax), %ecx
+.endm
+
+/* ES and DS: the kernel mostly loads what is there. */
+.macro pop_entry segment
+    entry ENTRY_pop_\segment
+    push %eax
+    push %ecx
+    movl 12(%esp), %ecx
+    compare \segment
+    jecxz 1f
+    pop %ecx
+    pop %eax
+    slow ENTRY_pop_\segment
+1:  movl 8(%esp), %ecx
+    movl %ecx, 12(%esp)
+    pop %ecx
+    pop %eax
+    leal 4(%esp), %esp
+    ret
+.endm
+
+    pop_entry es
+    pop_entry ds
+    /* FS and GS: the same selector may name another base by now. */
+    slow_entry ENTRY_pop_fs
+    slow_entry ENTRY_pop_gs
+
+.macro move_entry segment register place
+    entry ENTRY_mov_\segment\()_\register
+    push %eax
+    push %ecx
+    movzwl \place, %ecx
+    compare \segment
+    jecxz 1f
+    pop %ecx
+    pop %eax
+    slow ENTRY_mov_\segment\()_\register
+1:  pop %ecx
+    pop %eax
+    ret
+.endm
+
+    move_entry es eax 4(%esp)
+    move_entry es ecx (%esp)
+    move_entry es edx %dx
+    move_entry ds eax 4(%esp)
+    move_entry ds ecx (%esp)
+    move_entry ds edx %dx
+    slow_entry ENTRY_mov_fs_eax
+    slow_entry ENTRY_mov_fs_ecx
+    slow_entry ENTRY_mov_fs_edx
+    slow_entry ENTRY_mov_gs_eax
+    slow_entry ENTRY_mov_gs_ecx
+    slow_entry ENTRY_mov_gs_edx
+
+    .org ENTRY_COUNT * ENTRY_SIZE
+
+/* %eax, the return address and the popped word are on the stack; the flags are the guest's already. */
+popf_return:
+    push %ecx
+    movl 8(%esp), %ecx
+    movl %ecx, 12(%esp)
+    movl INTERRUPT_FLAG, %ecx
+    jecxz 1f
+    movl PENDING, %ecx
+    jecxz 1f
+    pop %ecx
+    pop %eax
+    leal 4(%esp), %esp
+    slow ENTRY_COUNT                /* nothing to do but to look for interrupts */
+1:  pop %ecx
+    pop %eax
+    leal 4(%esp), %esp
+    ret
+
+/*
+ * Into C. Uses nothing of the guest's stack; flags are still the guest's when
+ * the 64-bit side saves them.
+ */
+to_wedge:
+    movl %eax, GPR(0)
+    movl %ecx, GPR(1)
+    movl %edx, GPR(2)
+    movl %ebx, GPR(3)
+    movl %esp, GPR(4)
+    movl %ebp, GPR(5)
+    movl %esi, GPR(6)
+    movl %edi, GPR(7)
+    ljmp $0x33, $1f                 /* the host's 64-bit user code segment */
+    .code64
+1:  movl $CONTROL_PAGE + CONTROL_WEDGE_STACK, %esp
+    movq (%rsp), %rsp
+    movl $CONTROL_PAGE + CONTROL_WEDGE_ENTER, %eax
+    jmp *(%rax)

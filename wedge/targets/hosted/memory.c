@@ -1,0 +1,141 @@
+/*
+ * Memory: guest RAM is one memfd, mapped whole above 4 GiB for the wedge, and
+ * page by page at the guest's own addresses for the guest.
+ */
+
+#include <linux/memfd.h>
+
+#include "core/crash.h"
+#include "core/emulate.h"
+#include "core/port.h"
+#include "hosted.h"
+#include "mmu/mmu.h"
+
+/* Where the wedge sees all of RAM. */
+#define RAM_BASE 0x200000000000ul
+
+/* A host allows 65,530 mappings (vm.max_map_count); some are the process's own. */
+#define MAP_LIMIT 60000
+
+/* Behind the end of RAM nothing answers: all ones, and writes are lost. */
+#define ABSENT_SIZE 0x400000u
+
+int ram_fd, absent_fd;
+u32 map_floor = 0x1000;
+static u64 ram_size;
+
+static int memory_file(const char *name, u64 size) {
+    long fd = HOST_CALL(__NR_memfd_create, name, MFD_CLOEXEC);
+    if (host_failed(fd))
+        host_fail("cannot create a memory file for guest RAM", fd);
+    long result = HOST_CALL(__NR_ftruncate, fd, size);
+    if (host_failed(result))
+        host_fail("cannot size guest RAM", result);
+    return fd;
+}
+
+static void map_shared(u64 address, u64 size, int fd, int protection) {
+    long result = host_mmap(address, size, protection, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (host_failed(result))
+        host_fail("cannot map guest RAM", result);
+}
+
+void memory_start(u64 size) {
+    ram_size = size;
+    ram_fd = memory_file("previrt-ram", size);
+    map_shared(RAM_BASE, size, ram_fd, PROT_READ | PROT_WRITE);
+
+    /* The control page lies in a file of its own, so that it can have two addresses. */
+    int control_fd = memory_file("previrt-control", PAGE_SIZE);
+    map_shared((uptr)&control, PAGE_SIZE, control_fd, PROT_READ | PROT_WRITE);
+    map_shared(CONTROL_PAGE, PAGE_SIZE, control_fd, PROT_READ | PROT_WRITE);
+
+    absent_fd = memory_file("previrt-absent", ABSENT_SIZE);
+
+    /* The lowest address the host allows is only found by trying. */
+    static const u32 floors[] = {0, 0x1000, 0x10000, 0x100000};
+    for (unsigned i = 0; i < ARRAY_SIZE(floors); i++) {
+        map_floor = floors[i];
+        long result = host_mmap(map_floor, PAGE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, ram_fd, 0);
+        if (!host_failed(result))
+            break;
+    }
+    host_munmap(map_floor, PAGE_SIZE);
+}
+
+void memory_load(u64 address, u64 file_offset, u64 length) {
+    u8 *to = port_ram(gpa(address), length);
+    if (!to)
+        host_fail("the guest's image does not fit into its memory", 0);
+    while (length) {
+        long got = host_pread(BOOT_FD, to, length, file_offset);
+        if (got <= 0)
+            host_fail("cannot read the boot file", got);
+        to += got;
+        file_offset += got;
+        length -= got;
+    }
+}
+
+void *port_ram(gpa_t address, u64 size) {
+    if (address.value >= ram_size || size > ram_size - address.value)
+        return NULL;
+    return (void *)(RAM_BASE + address.value);
+}
+
+u32 port_map_limit(void) { return MAP_LIMIT; }
+
+static void map_absent(u32 address, u64 size) {
+    static bool prepared;
+    if (!prepared) {
+        long at = host_mmap(0, ABSENT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, absent_fd, 0);
+        if (host_failed(at))
+            host_fail("cannot map memory that is not there", at);
+        memset((void *)at, 0xff, ABSENT_SIZE);
+        host_munmap(at, ABSENT_SIZE);
+        prepared = true;
+    }
+    long result = host_mmap(address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, absent_fd, 0);
+    if (host_failed(result))
+        host_fail("cannot map memory that is not there", result);
+}
+
+static bool overlaps_wedge(u64 start, u64 end) {
+    u64 entry_end = (ENTRY_BASE + ENTRY_COUNT * ENTRY_SIZE + 2 * PAGE_SIZE) & PAGE_MASK;
+    return start < entry_end && end > WEDGE_BASE;
+}
+
+void port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user) {
+    (void)user; /* one process: the guest's user code sees what its kernel sees */
+    u64 start = address.value, end = start + (u64)pages * PAGE_SIZE, from = physical.value;
+    if (overlaps_wedge(start, end))
+        crash("the guest maps %x, which it was told to leave free (reservetop=)", address.value);
+    if (start < map_floor) {
+        /* Accesses down there keep trapping and are emulated one by one. */
+        from += map_floor - start;
+        start = map_floor;
+        if (start >= end)
+            return;
+    }
+    u64 present = from >= ram_size ? 0 : ram_size - from;
+    if (present > end - start)
+        present = end - start;
+    if (present) {
+        int protection = PROT_READ | PROT_EXEC | (writable ? PROT_WRITE : 0);
+        long result = host_mmap(start, present, protection, MAP_SHARED | MAP_FIXED, ram_fd, from);
+        if (host_failed(result))
+            crash("the host refuses to map guest page %x", address.value);
+    }
+    if (start + present < end)
+        map_absent(start + present, end - start - present);
+}
+
+void port_unmap(gva_t address, u32 pages) {
+    u64 start = address.value, end = start + (u64)pages * PAGE_SIZE;
+    if (!overlaps_wedge(start, end)) {
+        host_munmap(start, end - start);
+        return;
+    }
+    if (start < WEDGE_BASE)
+        host_munmap(start, WEDGE_BASE - start);
+}

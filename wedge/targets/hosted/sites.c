@@ -1,0 +1,64 @@
+/*
+ * The patch table: from an address to the site. A burned call's return address
+ * is the site's end. Boot code runs before paging at its physical address, so
+ * a miss is tried again at the linked one.
+ */
+
+#include "hosted.h"
+
+static const struct patch_entry *table;
+static u32 table_count;
+
+void sites_start(const struct patch_entry *entries, u32 count) {
+    table = entries;
+    table_count = count;
+}
+
+/* The last site that starts at or before an address. */
+static const struct patch_entry *at_or_before(u32 address) {
+    u32 low = 0, high = table_count;
+    while (low < high) {
+        u32 middle = (low + high) / 2;
+        if (table[middle].address <= address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low ? &table[low - 1] : NULL;
+}
+
+static const struct patch_entry *ending_at(u32 end) {
+    const struct patch_entry *site = at_or_before(end - 1);
+    return site && site->address + site->length == end ? site : NULL;
+}
+
+/* Recent answers, by return address. */
+static struct {
+    u32 end;
+    const struct patch_entry *site;
+} recent[256];
+
+const struct patch_entry *site_by_end(u32 end, u32 *moved) {
+    u32 slot = end % ARRAY_SIZE(recent);
+    *moved = 0;
+    if (recent[slot].end == end && recent[slot].site)
+        return recent[slot].site;
+    const struct patch_entry *site = ending_at(end);
+    if (site) {
+        recent[slot].end = end;
+        recent[slot].site = site;
+        return site;
+    }
+    *moved = -boot.link_offset;
+    return ending_at(end + boot.link_offset);
+}
+
+const struct patch_entry *site_by_start(u32 start, u32 *moved) {
+    const struct patch_entry *site = at_or_before(start);
+    *moved = 0;
+    if (site && site->address == start)
+        return site;
+    site = at_or_before(start + boot.link_offset);
+    *moved = -boot.link_offset;
+    return site && site->address == start + boot.link_offset ? site : NULL;
+}

@@ -1,0 +1,84 @@
+/*
+ * Where the two worlds meet on the 64-bit side. The 32-bit half is entry.S.
+ */
+
+#include "generated/hosted-entries.h"
+
+    .text
+    .globl _start, wedge_enter_switch, wedge_leave, leave_restart, leave_begin, leave_end, signal_return
+
+_start:
+    mov %rsp, %rdi                  /* argc, argv, environment, auxiliary vector */
+    lea stack_top(%rip), %rsp
+    xor %ebp, %ebp
+    call hosted_main
+    ud2
+
+/* From the entries, on the wedge's stack; flags are the guest's. */
+wedge_enter_switch:
+    pushfq
+    pop %rax
+    mov %eax, captured_flags(%rip)
+    cld
+    call wedge_enter
+
+/*
+ * Back to guest code. A signal in [leave_begin, leave_end) comes too late for
+ * wedge_leave_prepare to have seen it: its handler goes back to leave_restart.
+ * Nothing is lost, all the guest's registers are still in `cpu`.
+ */
+wedge_leave:
+leave_restart:
+    lea stack_top(%rip), %rsp
+    call wedge_leave_prepare
+leave_begin:
+    push $0x2b
+    mov cpu + CPU_GPR + 16(%rip), %eax
+    push %rax
+    mov leave_flags(%rip), %eax
+    push %rax
+    push $0x23
+    mov cpu + CPU_EIP(%rip), %eax
+    push %rax
+    mov cpu + CPU_GPR + 0(%rip), %eax
+    mov cpu + CPU_GPR + 4(%rip), %ecx
+    mov cpu + CPU_GPR + 8(%rip), %edx
+    mov cpu + CPU_GPR + 12(%rip), %ebx
+    mov cpu + CPU_GPR + 20(%rip), %ebp
+    mov cpu + CPU_GPR + 24(%rip), %esi
+    mov cpu + CPU_GPR + 28(%rip), %edi
+    iretq
+leave_end:
+
+signal_return:
+    mov $15, %eax                   /* rt_sigreturn */
+    syscall
+    ud2
+
+    .section .rodata
+    .globl entry_code, entry_code_end
+    .balign 16
+entry_code:
+    .incbin "entry.bin"
+entry_code_end:
+
+/* One page, mapped a second time at CONTROL_PAGE. */
+    .section .control, "aw", @nobits
+    .balign 4096
+    .globl control, cpu
+control:
+cpu:
+    .skip 4096
+
+    .bss
+    .balign 16
+    .globl captured_flags, leave_flags, stack_top
+captured_flags:
+    .skip 4
+leave_flags:
+    .skip 4
+    .balign 4096
+    .skip 65536
+stack_top:
+
+    .section .note.GNU-stack, "", @progbits
