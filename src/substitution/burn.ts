@@ -226,3 +226,20 @@ function revert(elf: ElfImage, info: BurnInfo): Uint8Array {
   }
   return out;
 }
+
+/** What burning did to an image, in numbers. @throws InputError if it is not burned. */
+export function burnReport(image: Uint8Array): {
+  target: string;
+  domains: readonly string[];
+  keep: Keep;
+  burned: number;
+  left: number;
+} {
+  const elf = parseElf(image);
+  const info = readBurnInfo(elf);
+  if (!info) throw new InputError('not burned');
+  const entries = readPatchTable(elf);
+  const left = entries.filter((entry) => entry.entry === PATCH_NOT_BURNED).length;
+  const { target, domains, keep } = info;
+  return { target, domains, keep, burned: entries.length - left, left };
+}

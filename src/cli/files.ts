@@ -1,0 +1,62 @@
+/** Reading and writing files for commands, with errors that say which file and why. */
+
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { CliError, systemError } from './errors.ts';
+
+/** @throws CliError if it cannot be read. */
+export function readInput(path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw systemError(error, 'read', path);
+  }
+}
+
+const statOrUndefined = (path: string) => statSync(path, { throwIfNoEntry: false });
+
+/**
+ * Writes a file whole or not at all: to a temporary file beside it, which then
+ * takes its name. Existing permissions stay; a new file gets `mode`.
+ * @throws CliError if it cannot be written; nothing is left behind.
+ */
+export function writeOutput(path: string, bytes: Uint8Array, mode = 0o644): void {
+  let temporary: string | undefined;
+  try {
+    const existing = statOrUndefined(path);
+    if (existing?.isDirectory())
+      throw new CliError(`cannot write ${path}: is a directory`, 'give a file name');
+    if (existing && !existing.isFile()) {
+      // A pipe or a device is written through, not replaced.
+      writeFileSync(path, bytes);
+      return;
+    }
+    const target = existing ? realpathSync(path) : path;
+    const candidate = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`);
+    const file = openSync(candidate, 'wx', existing ? existing.mode & 0o777 : mode);
+    temporary = candidate;
+    try {
+      for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(candidate, target);
+    temporary = undefined;
+  } catch (error) {
+    if (temporary !== undefined) rmSync(temporary, { force: true });
+    const missing = !statOrUndefined(dirname(path));
+    throw systemError(error, 'write', path, missing ? `create ${dirname(path)} first` : undefined);
+  }
+}

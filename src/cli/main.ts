@@ -1,0 +1,34 @@
+/** The `previrt` command. Each command registers itself; what is heavy it imports when it runs. */
+
+import { Command } from 'commander';
+import { registerBurn } from './burn.ts';
+import { reportError } from './errors.ts';
+import { registerInspect } from './inspect.ts';
+import { registerUnburn } from './unburn.ts';
+
+const COMMANDS: readonly ((program: Command) => void)[] = [registerInspect, registerBurn, registerUnburn];
+
+/** Commander speaks in its own voice ("error: ..."); this gives its errors ours. */
+const usageError = (text: string, write: (text: string) => void): void =>
+  write(text.replace(/^error: /, 'previrt: '));
+
+function createProgram(): Command {
+  const program = new Command('previrt')
+    .description('make an operating-system kernel ready for every hypervisor without porting it')
+    .configureOutput({ outputError: usageError })
+    .exitOverride();
+  for (const register of COMMANDS) register(program);
+  return program;
+}
+
+// A reader that has seen enough (`| head`) is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit();
+  throw error;
+});
+
+try {
+  await createProgram().parseAsync();
+} catch (error) {
+  process.exitCode = reportError(error, (text) => process.stderr.write(text));
+}
