@@ -1,0 +1,16 @@
+# Sourced by the assembler front. Sets `bundle` (the annotator as one file),
+# `patterns` (the prefilter) and `state` (a directory only the user can read);
+# makes them on first use and after a change of the sources. Needs `home`.
+cache=${PREVIRT_CACHE:-${XDG_CACHE_HOME:-${HOME:?previrt-as: set HOME or PREVIRT_CACHE to a writable directory}/.cache}/previrt}
+current=$cache/toolchain$home/current
+fresh=
+if [ -f "$current" ]; then
+  fresh=1
+  for file in "$home"/src/x86/*.ts "$home"/src/assembly/*.ts "$home"/src/toolchain/*.ts; do
+    [ "$file" -nt "$current" ] && fresh= && break
+  done
+fi
+[ -n "$fresh" ] || sh "$libexec/prepare.sh" "$home" "$cache" "$current" || exit 1
+IFS= read -r state <"$current" || exit 1
+bundle=$state/annotator.mjs
+patterns=$state/patterns
