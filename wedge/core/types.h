@@ -7,6 +7,9 @@
 #ifndef PREVIRT_TYPES_H
 #define PREVIRT_TYPES_H
 
+/* One program, linked statically: no symbol goes through a table. */
+#pragma GCC visibility push(hidden)
+
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
@@ -42,7 +45,7 @@ static inline gpa_t gpa(u64 value) { return (gpa_t){value}; }
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-/* gcc calls these even in freestanding code; core/memory.c defines them. */
+/* gcc calls these even in freestanding code; core/string.c defines them. */
 void *memcpy(void *restrict to, const void *restrict from, usize size);
 void *memset(void *to, int byte, usize size);
 void *memmove(void *to, const void *from, usize size);

@@ -1,0 +1,68 @@
+/**
+ * The boot file: a prepared machine, as the hosted wedge takes it from its
+ * launcher. Pure: plan in, bytes out.
+ */
+
+import { viewOf, writeStruct } from '../../elf/codec.ts';
+import type { BootPlan } from '../../machine/boot-plan.ts';
+import { encodePatchTable, PATCH_TABLE_HEADER, type PatchEntry } from '../../sites/patch-table.ts';
+import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './layout.ts';
+
+export interface BootFileOptions {
+  readonly plan: BootPlan;
+  /** Bytes of guest RAM. */
+  readonly ramSize: number;
+  readonly sites: readonly PatchEntry[];
+  /** Guest-virtual minus guest-physical address of the kernel, as linked. */
+  readonly linkOffset: number;
+  /** Bytes of the disk; undefined: no disk. */
+  readonly diskSize?: number | undefined;
+  /** Console text that means a panic; empty: none. */
+  readonly panicPattern: string;
+  /** Whether Ctrl-A x on the console ends the run. */
+  readonly escape: boolean;
+}
+
+const PATTERN_SIZE = 64;
+
+/** @throws RangeError if the panic pattern is too long. */
+export function bootFile(options: BootFileOptions): Uint8Array {
+  const { plan, sites } = options;
+  const pattern = new Uint8Array(PATTERN_SIZE);
+  pattern.set(Buffer.from(options.panicPattern, 'latin1'));
+  const table = encodePatchTable(sites).subarray(PATCH_TABLE_HEADER.size);
+  const chunksOffset = BOOT_HEADER.size;
+  const sitesOffset = chunksOffset + plan.chunks.length * BOOT_CHUNK.size;
+  const dataOffset = sitesOffset + table.length;
+  const dataSize = plan.chunks.reduce((sum, chunk) => sum + chunk.bytes.length, 0);
+  const out = new Uint8Array(dataOffset + dataSize);
+  const view = viewOf(out);
+  writeStruct(BOOT_HEADER, view, 0, {
+    magic: BOOT_MAGIC,
+    version: BOOT_VERSION,
+    ram_size: options.ramSize,
+    entry: plan.entry,
+    eax: plan.eax,
+    ebx: plan.ebx,
+    esi: plan.esi,
+    chunk_count: plan.chunks.length,
+    site_count: sites.length,
+    link_offset: options.linkOffset,
+    has_disk: options.diskSize === undefined ? 0 : 1,
+    chunks_offset: chunksOffset,
+    sites_offset: sitesOffset,
+    disk_size: options.diskSize ?? 0,
+    panic_pattern: pattern,
+    escape: options.escape ? 1 : 0,
+    reserved: 0,
+  });
+  let offset = dataOffset;
+  plan.chunks.forEach((chunk, index) => {
+    const record = { address: chunk.address, offset, length: chunk.bytes.length };
+    writeStruct(BOOT_CHUNK, view, chunksOffset + index * BOOT_CHUNK.size, record);
+    out.set(chunk.bytes, offset);
+    offset += chunk.bytes.length;
+  });
+  out.set(table, sitesOffset);
+  return out;
+}
