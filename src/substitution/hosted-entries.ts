@@ -21,6 +21,13 @@ export const POINTER_PAGE: GuestVirtual = guestVirtual(WEDGE_BASE + 0x1000);
 export const ENTRY_BASE: GuestVirtual = guestVirtual(WEDGE_BASE + 0x2000);
 export const ENTRY_SIZE = 64;
 
+/** Where copies of instructions that access unmappable low memory run (wedge/targets/hosted/low.c). */
+export const LOW_CODE: GuestVirtual = guestVirtual(WEDGE_BASE + 0x5000);
+/** Two pages through which those copies reach that memory. */
+export const LOW_WINDOW: GuestVirtual = guestVirtual(WEDGE_BASE + 0x6000);
+/** End of what the hosted wedge uses below 4 GiB. */
+export const HOSTED_END: GuestVirtual = guestVirtual(WEDGE_BASE + 0x8000);
+
 const SEGMENTS = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'] as const;
 const HOT_SEGMENTS = ['es', 'ds', 'fs', 'gs'] as const;
 const HOT_REGISTERS = ['eax', 'ecx', 'edx'] as const;

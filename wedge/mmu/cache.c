@@ -266,6 +266,16 @@ void mmu_enter_user(void) {
         mmu_mode_changed();
 }
 
+/* Words of stack frames and descriptors are most of what is copied. */
+static void move(u8 *to, const u8 *from, u32 size) {
+    switch (size) {
+    case 2: *(u16 *)to = *(const u16 *)from; break;
+    case 4: *(u32 *)to = *(const u32 *)from; break;
+    case 8: *(u64 *)to = *(const u64 *)from; break;
+    default: memcpy(to, from, size);
+    }
+}
+
 static bool copy(gva_t address, u8 *buffer, u32 size, access_t access) {
     while (size) {
         u32 chunk = PAGE_SIZE - (address.value & ~PAGE_MASK);
@@ -275,9 +285,9 @@ static bool copy(gva_t address, u8 *buffer, u32 size, access_t access) {
         if (!page)
             return false;
         if (access & PF_WRITE)
-            memcpy(page, buffer, chunk);
+            move(page, buffer, chunk);
         else
-            memcpy(buffer, page, chunk);
+            move(buffer, page, chunk);
         address.value += chunk;
         buffer += chunk;
         size -= chunk;

@@ -5,6 +5,7 @@
 #include "core/cpu.h"
 #include "core/types.h"
 #include "generated/hosted.h"
+#include "mmu/mmu.h"
 
 #include "host.h"
 
@@ -26,6 +27,12 @@ void memory_load(u64 address, u64 file_offset, u64 length);
 extern int ram_fd, absent_fd;
 /* Lowest guest-virtual address that the host lets us map (vm.mmap_min_addr). */
 extern u32 map_floor;
+
+/* low.c: accesses below map_floor. False with #PF raised. */
+bool low_access(const u8 *bytes, unsigned count, u32 address, access_t access);
+/* Whether an int3 at an address ended such an access; cpu.eip is right then. */
+bool low_return(u64 address);
+extern u8 low_code[]; /* the page of LOW_CODE, writable */
 
 /* clock.c: time and the one timer */
 void clock_start(const u64 *auxiliary);

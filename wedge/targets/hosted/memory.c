@@ -40,15 +40,20 @@ static void map_shared(u64 address, u64 size, int fd, int protection) {
         host_fail("cannot map guest RAM", result);
 }
 
+/* A page with one address for C and one for 32-bit code. */
+static void map_twice(u64 high, u64 low, int low_protection) {
+    int fd = memory_file("previrt-control", PAGE_SIZE);
+    map_shared(high, PAGE_SIZE, fd, PROT_READ | PROT_WRITE);
+    map_shared(low, PAGE_SIZE, fd, low_protection);
+}
+
 void memory_start(u64 size) {
     ram_size = size;
     ram_fd = memory_file("previrt-ram", size);
     map_shared(RAM_BASE, size, ram_fd, PROT_READ | PROT_WRITE);
 
-    /* The control page lies in a file of its own, so that it can have two addresses. */
-    int control_fd = memory_file("previrt-control", PAGE_SIZE);
-    map_shared((uptr)&control, PAGE_SIZE, control_fd, PROT_READ | PROT_WRITE);
-    map_shared(CONTROL_PAGE, PAGE_SIZE, control_fd, PROT_READ | PROT_WRITE);
+    map_twice((uptr)&control, CONTROL_PAGE, PROT_READ | PROT_WRITE);
+    map_twice((uptr)low_code, LOW_CODE, PROT_READ | PROT_EXEC);
 
     absent_fd = memory_file("previrt-absent", ABSENT_SIZE);
 
@@ -100,10 +105,7 @@ static void map_absent(u32 address, u64 size) {
         host_fail("cannot map memory that is not there", result);
 }
 
-static bool overlaps_wedge(u64 start, u64 end) {
-    u64 entry_end = (ENTRY_BASE + ENTRY_COUNT * ENTRY_SIZE + 2 * PAGE_SIZE) & PAGE_MASK;
-    return start < entry_end && end > WEDGE_BASE;
-}
+static bool overlaps_wedge(u64 start, u64 end) { return start < HOSTED_END && end > WEDGE_BASE; }
 
 void port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user) {
     (void)user; /* one process: the guest's user code sees what its kernel sees */
@@ -138,4 +140,6 @@ void port_unmap(gva_t address, u32 pages) {
     }
     if (start < WEDGE_BASE)
         host_munmap(start, WEDGE_BASE - start);
+    if (end > HOSTED_END)
+        host_munmap(HOSTED_END, end - HOSTED_END);
 }

@@ -19,9 +19,7 @@
 #define SIGNAL_STACK 0x20000
 static u8 signal_stack[SIGNAL_STACK] __attribute__((aligned(4096)));
 
-static bool in_entry_code(u64 address) {
-    return address >= ENTRY_BASE && address < ((ENTRY_BASE + ENTRY_COUNT * ENTRY_SIZE + PAGE_SIZE) & PAGE_MASK);
-}
+static bool in_entry_code(u64 address) { return address >= ENTRY_BASE && address < LOW_WINDOW; }
 
 /* Guest code, as opposed to the wedge's 64-bit side and its 32-bit entries. */
 static bool in_guest(const struct sigcontext *context) {
@@ -116,8 +114,8 @@ static void software(u8 vector, u32 length) {
 }
 
 static void trap_breakpoint(const struct sigcontext *context) {
-    (void)context;
-    software(VECTOR_BP, 1);
+    if (!low_return(context->rip))
+        software(VECTOR_BP, 1);
 }
 
 static void trap_overflow(const struct sigcontext *context) {
@@ -143,9 +141,9 @@ static void trap_page_fault(const struct sigcontext *context) {
     if (segments_apply(true))
         return;
     if (mmu_fill(gva(address), access)) {
-        if (address < map_floor)
-            crash("an access to %x, below what the host lets a process map", address);
-        return;
+        u8 bytes[MAX_INSTRUCTION];
+        if (address >= map_floor || low_access(bytes, fetch(bytes), address, access))
+            return;
     }
     struct exception cause = exception;
     mmu_page_fault_begins(gva(address));
@@ -193,7 +191,7 @@ static void on_trap(int signal, struct siginfo *info, struct ucontext *frame) {
     }
     if (context->cs != HOST_CS32)
         fault_in_wedge(signal, context);
-    if (in_entry_code(context->rip)) {
+    if (in_entry_code(context->rip) && context->trapno != VECTOR_BP) {
         fault_in_entry(signal, context);
         return;
     }

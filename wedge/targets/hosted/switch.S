@@ -62,12 +62,14 @@ entry_code:
     .incbin "entry.bin"
 entry_code_end:
 
-/* One page, mapped a second time at CONTROL_PAGE. */
+/* Two pages that have a second address below 4 GiB: CONTROL_PAGE and LOW_CODE. */
     .section .control, "aw", @nobits
     .balign 4096
-    .globl control, cpu
+    .globl control, cpu, low_code
 control:
 cpu:
+    .skip 4096
+low_code:
     .skip 4096
 
     .bss
