@@ -1,0 +1,187 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { FIXTURE_SITES, linkImage, linkVdso, sitesText } from '../sites/fixture.ts';
+
+const PREVIRT = join(import.meta.dirname, '..', '..', 'bin', 'previrt');
+const directory = mkdtempSync(join(tmpdir(), 'previrt-cli-'));
+const path = (name: string) => join(directory, name);
+const image = linkImage({ text: sitesText(), embedded: linkVdso() });
+const COUNT = FIXTURE_SITES.length + 1;
+
+function previrt(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const { status, stdout, stderr } = spawnSync(PREVIRT, args, {
+    cwd: directory,
+    encoding: 'utf8',
+    env: { ...process.env, PREVIRT_DEBUG: '' },
+  });
+  return { status, stdout, stderr };
+}
+
+beforeAll(() => {
+  writeFileSync(path('vmlinux'), image);
+  previrt('--help'); // makes the bundle
+});
+beforeEach(() => {
+  for (const name of readdirSync(directory)) if (name !== 'vmlinux') rmSync(path(name), { recursive: true });
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+describe('burn and unburn', () => {
+  test.each(['table', 'copy'])('--keep %s: there and back', (keep) => {
+    expect(previrt('burn', 'vmlinux', '--target', 'hosted', '--keep', keep, '-o', 'burned')).toMatchObject({
+      status: 0,
+      stderr: '',
+      stdout: expect.stringContaining(`burned ${COUNT} sites for hosted`),
+    });
+    expect(previrt('unburn', 'burned', '-o', 'back')).toMatchObject({ status: 0, stderr: '' });
+    expect(readFileSync(path('back')).equals(image)).toBe(true);
+    expect(readFileSync(path('burned')).equals(image)).toBe(false);
+    expect(readdirSync(directory).sort()).toEqual(['back', 'burned', 'vmlinux']);
+  });
+
+  test('--json', () => {
+    const { stdout } = previrt(
+      'burn',
+      'vmlinux',
+      '--target=hosted',
+      '--domains=cpu,entry',
+      '--json',
+      '-o',
+      'burned',
+    );
+    expect(JSON.parse(stdout)).toMatchObject({
+      output: 'burned',
+      target: 'hosted',
+      domains: ['cpu', 'entry'],
+      keep: 'table',
+      burned: COUNT - 3,
+      left: 3,
+    });
+  });
+
+  test('in place, through a symbolic link', () => {
+    writeFileSync(path('kernel'), image);
+    symlinkSync('kernel', path('link'));
+    expect(previrt('burn', 'link', '--target', 'hosted', '-o', 'link').status).toBe(0);
+    expect(previrt('unburn', 'kernel', '-o', 'link').status).toBe(0);
+    expect(readFileSync(path('kernel')).equals(image)).toBe(true);
+    expect(readdirSync(directory).sort()).toEqual(['kernel', 'link', 'vmlinux']);
+  });
+});
+
+describe('inspect', () => {
+  test('counts', () => {
+    const { status, stdout } = previrt('inspect', 'vmlinux');
+    expect(status).toBe(0);
+    expect(stdout).toContain(`vmlinux: 32-bit, ${COUNT} sites, not burned`);
+    expect(stdout).toMatch(/^portio +3$/m);
+    expect(stdout).toMatch(/^mov_to_seg +cpu +2$/m);
+    expect(stdout).toMatch(/^vdso:\.text +1$/m);
+  });
+
+  test('a burned kernel shows its original sites', () => {
+    previrt('burn', 'vmlinux', '--target', 'hosted', '-o', 'burned');
+    const before = JSON.parse(previrt('inspect', '--json', 'vmlinux').stdout);
+    const after = JSON.parse(previrt('inspect', '--json', 'burned').stdout);
+    expect(before.burned).toBeNull();
+    expect(after.burned).toMatchObject({ target: 'hosted' });
+    expect(after.sites).toEqual(before.sites);
+  });
+});
+
+test('many first starts at once build one bundle', async () => {
+  const { spawn } = await import('node:child_process');
+  const cache = path('cache');
+  const start = () =>
+    new Promise<number | null>((resolve) => {
+      spawn(PREVIRT, ['inspect', path('vmlinux')], {
+        env: { ...process.env, PREVIRT_CACHE: cache },
+        stdio: 'ignore',
+      }).on('close', resolve);
+    });
+  expect(await Promise.all([start(), start(), start()])).toEqual([0, 0, 0]);
+  expect(readdirSync(join(cache, 'cli'))).toHaveLength(1);
+}, 60_000);
+
+describe('bad input is one line and leaves nothing behind', () => {
+  const cut = image.subarray(0, image.length / 2);
+  const noSites = linkImage({ text: '.globl _start\n_start: ret\n' });
+  // name, files, arguments, status, message
+  test.each<[string, Record<string, Uint8Array | string>, string[], number, RegExp]>([
+    ['no such file', {}, ['inspect', 'absent'], 1, /^previrt: cannot read absent: no such file/],
+    ['a directory', {}, ['inspect', '.'], 1, /cannot read \.: is a directory/],
+    [
+      'truncated',
+      { cut },
+      ['burn', 'cut', '--target', 'hosted', '-o', 'out'],
+      1,
+      /^previrt: cut: truncated: /,
+    ],
+    ['empty', { none: '' }, ['inspect', 'none'], 1, /^previrt: none: not an ELF file/],
+    ['no ELF', { text: 'hello' }, ['inspect', 'text'], 1, /^previrt: text: not an ELF file/],
+    [
+      'no sites',
+      { noSites },
+      ['burn', 'noSites', '--target', 'hosted', '-o', 'out'],
+      1,
+      /no sites: .*CROSS_COMPILE/,
+    ],
+    ['a 64-bit program', {}, ['burn', '/bin/true', '--target', 'hosted', '-o', 'out'], 1, /64-bit/],
+    ['not burned', {}, ['unburn', 'vmlinux', '-o', 'out'], 1, /vmlinux: not burned/],
+    [
+      'no such directory',
+      {},
+      ['burn', 'vmlinux', '--target', 'hosted', '-o', 'a/b'],
+      1,
+      /cannot write a\/b: no such file or directory; create a first/,
+    ],
+    [
+      'output is a directory',
+      {},
+      ['burn', 'vmlinux', '--target', 'hosted', '-o', '.'],
+      1,
+      /cannot write \.: is a directory/,
+    ],
+    [
+      'full disk',
+      {},
+      ['burn', 'vmlinux', '--target', 'hosted', '-o', '/dev/full'],
+      1,
+      /cannot write \/dev\/full: no space left/,
+    ],
+    [
+      'unknown target',
+      {},
+      ['burn', 'vmlinux', '--target', 'vmware', '-o', 'out'],
+      2,
+      /'vmware' is invalid. Allowed choices are hosted/,
+    ],
+    ['no target', {}, ['burn', 'vmlinux', '-o', 'out'], 2, /--target/],
+    ['no output', {}, ['burn', 'vmlinux', '--target', 'hosted'], 2, /--output/],
+    [
+      'unknown domain',
+      {},
+      ['burn', 'vmlinux', '--target', 'hosted', '--domains', 'cpu,gpu', '-o', 'out'],
+      2,
+      /no domain 'gpu'/,
+    ],
+    [
+      'cpu left out',
+      {},
+      ['burn', 'vmlinux', '--target', 'hosted', '--domains', 'portio', '-o', 'out'],
+      2,
+      /cpu cannot be left out/,
+    ],
+    ['unknown command', {}, ['bake'], 2, /unknown command 'bake'/],
+  ])('%s', (_name, files, args, status, message) => {
+    for (const [name, bytes] of Object.entries(files)) writeFileSync(path(name), bytes);
+    const result = previrt(...args);
+    expect(result.stderr).toMatch(message);
+    expect(result.stderr).toMatch(/^previrt: [^\n]*\n$/);
+    expect(result).toMatchObject({ status, stdout: '' });
+    expect(readdirSync(directory).sort()).toEqual([...Object.keys(files), 'vmlinux'].sort());
+  });
+});
