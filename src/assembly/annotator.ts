@@ -244,7 +244,7 @@ class Annotator {
     const long = state.width === 64;
     const absolute = travels || policy.absolute || state.section.absolute;
     const widening = widen(operation, prefixes, absolute, long);
-    const flagsLive = travels || flagsLiveAfter(new Scanner(this.text, this.scanner.position));
+    const flagsLive = travels || flagsLiveAfter(kind, new Scanner(this.text, this.scanner.position));
     return { kind, domain, widening, flagsLive, absolute, long };
   }
 

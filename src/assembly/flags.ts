@@ -1,4 +1,5 @@
 /** Whether the arithmetic flags are still wanted after a site: a short look ahead, on the safe side. */
+import type { SiteKindName } from '../x86/site-kinds.ts';
 import { sensitiveMnemonic } from './operation.ts';
 import type { Scanner } from './scanner.ts';
 
@@ -16,6 +17,9 @@ const IGNORES = new Set([
 const SENSITIVE_THAT_IGNORE =
   /^(cli|sti|hlt|mov_.*|clts|lmsw|smsw|[ls][gil]dt|ltr|str|inv.*|wbinvd|(rd|wr).*|cpuid|xsetbv|xgetbv|monitor|mwait|push_seg|pop_seg|load_far_pointer|swapgs|in|out|ins|outs)$/;
 
+/** Sensitive operations after which control is elsewhere. */
+const LEAVES = /^(iret|far_.*|sys.*|int|entry_.*|rsm)$/;
+
 /** Directives that neither place bytes nor leave the section. */
 const PASSIVE_DIRECTIVE = /^\.(loc|cfi_.*|p2align|align|balign|file|size|type|globl|local|previrt)$/;
 
@@ -26,8 +30,12 @@ function withSuffixes(mnemonics: string): string[] {
   return mnemonics.split(' ').flatMap((name) => ['', 'b', 'w', 'l', 'q'].map((suffix) => name + suffix));
 }
 
-/** True unless the flags are certainly overwritten before anything can read them. Moves the scanner. */
-export function flagsLiveAfter(scanner: Scanner): boolean {
+/**
+ * True unless the flags that an operation of this kind leaves are certainly
+ * overwritten before anything can read them. The scanner stands behind it, and moves.
+ */
+export function flagsLiveAfter(kind: SiteKindName, scanner: Scanner): boolean {
+  if (LEAVES.test(kind)) return true;
   for (let seen = 0; seen < HORIZON && scanner.next(); seen++) {
     if (scanner.labelled) return true;
     const word = scanner.text.slice(scanner.wordStart, scanner.wordEnd).toLowerCase();

@@ -35,9 +35,9 @@ export function readOperation(row: SensitiveMnemonic, operandText: string): Oper
     case 'monitor':
       return { ...plain(kind, opcodeLength), memory: ANY_MEMORY };
     case 'int':
-      return numberValue(operandText.slice(1).trim()) === BREAKPOINT_VECTOR
-        ? undefined
-        : plain(kind, opcodeLength + 1);
+      if (!/^[$\\]/.test(operandText)) return undefined;
+      if (numberValue(operandText.slice(1).trim()) === BREAKPOINT_VECTOR) return undefined;
+      return plain(kind, opcodeLength + 1);
     case 'push':
     case 'pop': {
       const register = registerName(operandText);

@@ -1,0 +1,9 @@
+import type { Policy } from '../../src/assembly/policy.ts';
+
+/** What most files of a kernel get. */
+export const kernelPolicy: Policy = {
+  domains: ['cpu', 'portio'],
+  absolute: false,
+  absoluteSections: ['.altinstr_replacement', '.head.text'],
+  discardedSections: ['.discard'],
+};
