@@ -25,11 +25,12 @@ export function prefilterPatterns(): string[] {
   ]);
   const statement =
     '(^|[;:"/\\])[[:space:]]*((rep[a-z]*|lock|data16|data32|addr16|addr32|[cdefgs]s)[[:space:];]+)*';
+  const wordEnd = '([^a-z0-9_.$]|$)';
   return [
     // Also as a bare argument of a macro.
-    `(^|[[:space:];:"/=,])(${words.join('|')})([[:space:];"#/,]|$)`,
-    `${statement}(${shortWords.join('|')})([[:space:];"#/]|$)`,
-    `%(${[...SENSITIVE_REGISTERS.keys()].join('|')})([[:space:],;"#/]|$)`,
+    `(^|[^a-z0-9_.$])(${words.join('|')})${wordEnd}`,
+    `${statement}(${shortWords.join('|')})${wordEnd}`,
+    `%(${[...SENSITIVE_REGISTERS.keys()].join('|')})([^a-z0-9:]|$)`,
     `\\.byte[[:space:]]+(${spellings.join('|')})[[:space:]]*,`,
     '\\.previrt',
   ];
