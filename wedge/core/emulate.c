@@ -624,9 +624,10 @@ static const struct {
     /*  SSE3 PCLMUL SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND;
         FPU DE PSE TSC MSR CX8 PGE CMOV CLFSH MMX FXSR SSE SSE2 */
     {0x00000001, ~0u, ~0u, 0x0000ffff, 0x76d83203, 0x0788a13d},
-    {0x00000007, 0, 0, 0xf3bf0128 & ~0x00000400u, 0x00405f42, 0x00000110},
+    /*  BMI AVX2 BMI2 ERMS AVX512 RDSEED ADX CLFLUSHOPT CLWB SHA; VBMI GFNI VAES VNNI RDPID; FSRM */
+    {0x00000007, 0, 0, 0xfdaf0328, 0x00405f42, 0x00000110},
     {0x0000000d, 0, ~0u, ~0u, ~0u, ~0u},
-    {0x0000000d, 1, 0x7, 0, 0, 0},
+    {0x0000000d, 1, 0x5, 0, 0, 0}, /* XSAVEOPT; the compacted forms need IA32_XSS */
     {0x0000000d, ~0u, ~0u, ~0u, ~0u, ~0u},
     {0x80000000, ~0u, ~0u, ~0u, ~0u, ~0u},
     /*  LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH; MMXEXT and leaf 1's legacy bits */
