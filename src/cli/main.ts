@@ -1,12 +1,18 @@
 /** The `previrt` command. Each command registers itself; what is heavy it imports when it runs. */
 
 import { Command } from 'commander';
+import { registerAudit } from './audit.ts';
 import { registerBurn } from './burn.ts';
 import { reportError } from './errors.ts';
 import { registerInspect } from './inspect.ts';
 import { registerUnburn } from './unburn.ts';
 
-const COMMANDS: readonly ((program: Command) => void)[] = [registerInspect, registerBurn, registerUnburn];
+const COMMANDS: readonly ((program: Command) => void)[] = [
+  registerInspect,
+  registerAudit,
+  registerBurn,
+  registerUnburn,
+];
 
 /** Commander speaks in its own voice ("error: ..."); this gives its errors ours. */
 const usageError = (text: string, write: (text: string) => void): void =>

@@ -88,8 +88,7 @@ const KIND_BY_CODE: Uint8Array = (() => {
   );
   const codes = Object.entries(Code).filter((entry): entry is [string, Code] => typeof entry[1] === 'number');
   const table = new Uint8Array(codes.length);
-  for (const [name, code] of codes)
-    table[code] = wanted.get(name) ?? wanted.get(name.slice(0, name.indexOf('_'))) ?? 0;
+  for (const [name, code] of codes) table[code] = wanted.get(name) ?? wanted.get(name.split('_')[0]!) ?? 0;
   return table;
 })();
 
