@@ -181,8 +181,15 @@ void i8254_acknowledged(void) {
     raise_timer_irq();
 }
 
+static void stop(struct i8254_channel *c, u64 now) {
+    if (c->running)
+        c->held = now - c->start;
+    c->running = 0;
+}
+
 static void write_count(struct i8254_channel *c, u16 count, u64 now) {
     c->count = count;
+    c->written = 1;
     c->null_count = 1;
     if (needs_trigger(c))
         return;
@@ -203,8 +210,10 @@ static void write_counter(struct i8254_channel *c, u8 value, u64 now) {
     } else {
         c->write_high = 1;
         c->write_low = value;
-        if (c->mode == 0)
-            c->loaded = 0; /* the first byte stops counting and lowers OUT */
+        if (c->mode == 0) { /* the first byte stops counting and lowers OUT */
+            stop(c, now);
+            c->loaded = 0;
+        }
     }
 }
 
@@ -237,13 +246,12 @@ static void read_back(u8 command, u64 now) {
 }
 
 static void write_mode(struct i8254_channel *c, u8 command, u64 now) {
-    /* What is left in the counting element goes on from here, until a count is written. */
-    c->held = c->running ? now - c->start : c->held;
-    c->running = 0;
+    stop(c, now);
     c->access = command >> 4 & 3;
     c->mode = (command >> 1 & 7) > 5 ? (command >> 1 & 3) : (command >> 1 & 7);
     c->bcd = command & 1;
     c->loaded = 0;
+    c->written = 0;
     c->null_count = 1;
     c->edges = 0;
     c->reload_at = NEVER;
@@ -269,12 +277,10 @@ static void write_command(u8 command, u64 now) {
 
 void i8254_write(u16 port, u8 value) {
     u64 now = port_time();
+    i8254_run(now);
     if ((port & 3) == COMMAND_PORT) {
-        if (value >> 6 != READ_BACK)
-            i8254_run(now);
         write_command(value, now);
     } else {
-        i8254_run(now);
         reload(&pit->channels[port & 3], now);
         write_counter(&pit->channels[port & 3], value, now);
     }
@@ -312,16 +318,16 @@ void i8254_set_speaker_gate(bool level) {
         return;
     reload(c, now);
     c->gate = level;
-    if (level && (needs_trigger(c) || (is_periodic(c) && c->loaded))) {
-        if (needs_trigger(c) && !c->count && c->null_count && !c->loaded && c->edges)
-            return;
+    if (needs_trigger(c)) {
+        if (level && c->written)
+            load(c, now);
+    } else if (!level) {
+        stop(c, now);
+    } else if (is_periodic(c) && c->loaded) {
         load(c, now);
-    } else if (level && c->loaded && !needs_trigger(c)) {
+    } else if (c->loaded) {
         c->start = now - c->held;
         c->running = 1;
-    } else if (!level && c->running && !needs_trigger(c)) {
-        c->held = now - c->start;
-        c->running = 0;
     }
 }
 
@@ -345,7 +351,7 @@ void i8254_reset(void) {
         u8 mode;
         u16 count;
         u8 gate;
-    } firmware[3] = {{2, 0, 1}, {2, 18, 1}, {3, 1331, 0}};
+    } firmware[3] = {{2, 0, 1}, {2, 18, 1}, {3, 0, 0}};
     u64 now = port_time();
     *pit = (struct i8254){.deadline = NEVER};
     for (unsigned i = 0; i < 3; i++) {
@@ -356,6 +362,5 @@ void i8254_reset(void) {
         c->access = ACCESS_BOTH;
         load(c, now);
     }
-    i8259_set_irq(IRQ_TIMER, true);
     i8254_run(now);
 }

@@ -171,12 +171,14 @@ static void write_ocw3(struct i8259 *pic, u8 value) {
 
 /* Ticks count as missed only where the guest could have taken them: so bring the timer up to date first. */
 static void write_imr(struct i8259 *pic, u8 value) {
-    bool timer = pic == master && (pic->imr ^ value) & 1 << IRQ_TIMER;
-    if (timer)
-        i8254_run(port_time());
+    if (pic == slave || !((pic->imr ^ value) & 1 << IRQ_TIMER)) {
+        pic->imr = value;
+        return;
+    }
+    u64 now = port_time();
+    i8254_run(now);
     pic->imr = value;
-    if (timer)
-        i8254_run(port_time());
+    i8254_run(now);
 }
 
 void i8259_write(u16 port, u8 value) {
@@ -225,7 +227,9 @@ void elcr_write(u16 port, u8 value) {
     settle();
 }
 
+/* The firmware's vectors, PCI interrupts level-triggered, everything masked. Nothing requests yet. */
 void i8259_reset(void) {
-    *master = (struct i8259){.imr = 0xff, .icw1 = ICW1 | ICW1_IC4, .icw2 = 0x08, .icw4 = 1};
-    *slave = (struct i8259){.imr = 0xff, .icw1 = ICW1 | ICW1_IC4, .icw2 = 0x70, .icw4 = 1, .elcr = 0x0c};
+    enum { ICW4_8086 = 1 };
+    *master = (struct i8259){.imr = 0xff, .icw1 = ICW1 | ICW1_IC4, .icw2 = 0x08, .icw4 = ICW4_8086};
+    *slave = (struct i8259){.imr = 0xff, .icw1 = ICW1 | ICW1_IC4, .icw2 = 0x70, .icw4 = ICW4_8086, .elcr = 0x0c};
 }
