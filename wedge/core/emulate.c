@@ -444,6 +444,7 @@ static enum outcome load_table(const struct instruction *i, struct table_registe
         return general_protection();
     if (!guest_read(at, &limit, 2, 0) || !guest_read(gva(at.value + 2), &base, 4, 0))
         return OUTCOME_FAULT;
+    port_tables_changed();
     *table = (struct table_register){.base = i->operand_size == 2 ? base & 0xffffff : base, .limit = limit};
     return OUTCOME_NEXT;
 }

@@ -48,6 +48,8 @@ void emulate_finish(enum outcome outcome, u32 next, bool stepping);
 
 /* --- What a target provides --- */
 
+/* The guest loads GDTR or IDTR. */
+void port_tables_changed(void);
 /* The host's view of CPUID, and its time-stamp counter. */
 void port_cpuid(u32 leaf, u32 subleaf, u32 registers[4]);
 u64 port_tsc(void);

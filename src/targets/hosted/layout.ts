@@ -10,7 +10,11 @@ import { defineStruct } from '../../x86/struct.ts';
 export const CONTROL = defineStruct('control', 'The control page: the virtual CPU and what the entry code needs.', [
   ['cpu', CPU, ''],
   ['entry', 'u32', 'index of the entry that was called'],
-  ['reserved', 'u32', ''],
+  ['flat_selector', 'u32', 'what FS was last loaded with when that was a flat segment of the GDT; ffffffff: none'],
+  ['flat_address', 'u32', 'guest-virtual address of its descriptor'],
+  ['flat_not_low', 'u32', 'complement of the low word of its descriptor'],
+  ['flat_not_high', 'u32', 'complement of the high word'],
+  ['flat_attributes', 'u32', 'selector, and attributes in the upper half, as struct segment has them'],
   ['wedge_stack', 'u64', 'top of the stack of the 64-bit side'],
   ['wedge_enter', 'u64', 'where the 64-bit side begins'],
 ]);

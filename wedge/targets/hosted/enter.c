@@ -13,6 +13,10 @@
 volatile u32 attention;
 bool wedge_stepping;
 
+#define NO_SELECTOR 0xffffffff
+
+void port_tables_changed(void) { control.flat_selector = NO_SELECTOR; }
+
 typedef enum outcome operation(void);
 
 static enum outcome enter_sti(void) {
@@ -58,8 +62,28 @@ static enum outcome pop_segment(enum segment_register which) {
     return OUTCOME_NEXT;
 }
 
+/* What load_flat_fs in entry.S may repeat without asking. */
+static void remember_flat_fs(void) {
+    const struct segment *fs = &cpu.segments[FS];
+    u32 words[2];
+    control.flat_selector = NO_SELECTOR;
+    if (fs->base || fs->limit != 0xffffffff || (fs->selector & 4) || !(fs->selector & ~3u))
+        return;
+    control.flat_address = cpu.gdtr.base + (fs->selector & ~7u);
+    if (!guest_read(gva(control.flat_address), words, 8, 0))
+        return;
+    control.flat_not_low = ~words[0];
+    control.flat_not_high = ~words[1];
+    control.flat_attributes = fs->selector | (u32)fs->attributes << 16;
+    control.flat_selector = fs->selector;
+}
+
 static enum outcome move_segment(enum segment_register which, enum gpr from) {
-    return cpu_load_segment(which, cpu.gpr[from]) ? OUTCOME_NEXT : OUTCOME_FAULT;
+    if (!cpu_load_segment(which, cpu.gpr[from]))
+        return OUTCOME_FAULT;
+    if (which == FS && cpu.cpl == 0)
+        remember_flat_fs();
+    return OUTCOME_NEXT;
 }
 
 #define POP(name, which) \

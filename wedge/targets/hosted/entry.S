@@ -17,8 +17,10 @@
 #define INTERRUPT_FLAG (CONTROL_PAGE + CPU_INTERRUPT_FLAG)
 #define SYSTEM_FLAGS (CONTROL_PAGE + CPU_SYSTEM_FLAGS)
 #define PENDING (CONTROL_PAGE + CPU_PENDING)
+#define FLAT(field) (CONTROL_PAGE + CONTROL_FLAT_##field)
 #define INDEX (CONTROL_PAGE + CONTROL_ENTRY)
 
+    .set SEGMENT_fs, SELECTOR(4) - SEGMENT_SELECTOR
     .set SELECTOR_es, SELECTOR(0)
     .set SELECTOR_cs, SELECTOR(1)
     .set SELECTOR_ss, SELECTOR(2)
@@ -156,8 +158,23 @@
 
     pop_entry es
     pop_entry ds
-    /* FS and GS: the same selector may name another base by now. */
-    slow_entry ENTRY_pop_fs
+
+    /* FS and GS: the same selector may name another base by now. Null is null, though. */
+    entry ENTRY_pop_fs
+    push %ecx
+    movl 8(%esp), %ecx
+    jecxz 1f
+    pop %ecx
+    slow ENTRY_pop_fs
+1:  movl %ecx, SEGMENT_fs
+    movl %ecx, SEGMENT_fs + 4
+    movl %ecx, SEGMENT_fs + 8
+    movl 4(%esp), %ecx
+    movl %ecx, 8(%esp)
+    pop %ecx
+    leal 4(%esp), %esp
+    ret
+
     slow_entry ENTRY_pop_gs
 
 .macro move_entry segment register place
@@ -181,9 +198,19 @@
     move_entry ds eax 4(%esp)
     move_entry ds ecx (%esp)
     move_entry ds edx %dx
-    slow_entry ENTRY_mov_fs_eax
-    slow_entry ENTRY_mov_fs_ecx
-    slow_entry ENTRY_mov_fs_edx
+
+.macro move_fs register place
+    entry ENTRY_mov_fs_\register
+    movl $ENTRY_mov_fs_\register, INDEX
+    push %eax
+    push %ecx
+    movzwl \place, %ecx
+    jmp load_flat_fs
+.endm
+
+    move_fs eax 4(%esp)
+    move_fs ecx (%esp)
+    move_fs edx %dx
     slow_entry ENTRY_mov_gs_eax
     slow_entry ENTRY_mov_gs_ecx
     slow_entry ENTRY_mov_gs_edx
@@ -207,6 +234,42 @@ popf_return:
     pop %eax
     leal 4(%esp), %esp
     ret
+
+/*
+ * FS with the selector in %ecx, %ecx and %eax on the stack: the kernel loads
+ * the same flat segment at each entry. If it is that one, and its descriptor
+ * still reads the same, there is nothing to check.
+ */
+load_flat_fs:
+    movl FLAT(SELECTOR), %eax
+    notl %eax
+    leal 1(%ecx, %eax), %ecx
+    jecxz 1f
+    jmp 9f
+1:  movl FLAT(ADDRESS), %eax
+    movl (%eax), %ecx
+    push %edx
+    movl FLAT(NOT_LOW), %edx
+    leal 1(%ecx, %edx), %ecx
+    jecxz 2f
+    jmp 8f
+2:  movl 4(%eax), %ecx
+    movl FLAT(NOT_HIGH), %edx
+    leal 1(%ecx, %edx), %ecx
+    jecxz 3f
+    jmp 8f
+3:  movl $0, SEGMENT_fs
+    movl $0xffffffff, SEGMENT_fs + 4
+    movl FLAT(ATTRIBUTES), %edx
+    movl %edx, SEGMENT_fs + 8
+    pop %edx
+    pop %ecx
+    pop %eax
+    ret
+8:  pop %edx
+9:  pop %ecx
+    pop %eax
+    jmp to_wedge
 
 /*
  * Into C. Uses nothing of the guest's stack; flags are still the guest's when

@@ -89,6 +89,7 @@ static void start_entries(void) {
         pointers[i] = ENTRY_BASE + i * ENTRY_SIZE;
     map_low(POINTER_PAGE, pointers, sizeof pointers);
     map_low(ENTRY_BASE, entry_code, entry_code_end - entry_code);
+    port_tables_changed();
     control.wedge_stack = (uptr)stack_top;
     control.wedge_enter = (uptr)wedge_enter_switch;
 }
