@@ -2,10 +2,10 @@
  * Audit: disassembles the code of an image and finds every sensitive
  * instruction that no site covers.
  *
- * Sweeping straight through a section would take padding and tables between
- * functions for code. So it starts over at each symbol, stops where a function
- * says it ends, and where the decoding runs across something that is known to
- * begin an instruction (a symbol, a site) it goes on from there.
+ * Sweeping straight through a section would take tables for code and lose its
+ * step after them. So data objects are left out, the sweep starts over at each
+ * symbol and at each function's end, and where an instruction would run across
+ * such a place or into a site, it goes on from there.
  */
 
 import { Code, Decoder, DecoderOptions, Formatter, FormatterSyntax, Instruction } from 'iced-x86';
@@ -47,26 +47,31 @@ interface Run {
   readonly end: number;
 }
 
-/** From each symbol to the end it gives or the next symbol; a section without symbols is one run. */
+/**
+ * The section cut where each symbol begins and where a sized one ends, without
+ * data objects. What lies between functions counts as well: padding decodes to
+ * harmless instructions, and a weak function that another one overrides leaves
+ * its code without a symbol.
+ */
 function runsOf(section: Section, symbols: readonly ElfSymbol[]): Run[] {
-  const inside = symbols
-    .filter((symbol) => symbol.section === section.index && symbol.type <= STT.FUNC)
-    .sort((a, b) => a.value - b.value || a.size - b.size);
-  if (inside.length === 0) return [{ start: 0, end: section.sh_size }];
-  const runs: Run[] = [];
-  let known = section.sh_addr;
-  inside.forEach((symbol, index) => {
-    const next = inside[index + 1]?.value ?? section.sh_addr + section.sh_size;
-    if (next === symbol.value) return;
-    // A label inside a function ends where the next one begins: the function's own end still counts.
-    const ownEnd = symbol.value + symbol.size;
-    if (symbol.size > 0) known = Math.max(known, ownEnd);
-    const inKnown = symbol.value < known;
-    const end = inKnown ? Math.min(next, known) : next;
-    if (symbol.type !== STT.OBJECT)
-      runs.push({ start: symbol.value - section.sh_addr, end: end - section.sh_addr });
-  });
-  return runs;
+  const inside = symbols.filter((symbol) => symbol.section === section.index && symbol.type <= STT.FUNC);
+  const objects = inside.filter((symbol) => symbol.type === STT.OBJECT && symbol.size > 0);
+  const cuts = [
+    section.sh_addr,
+    ...inside.flatMap((symbol) => [symbol.value, symbol.value + symbol.size]),
+    section.sh_addr + section.sh_size,
+  ]
+    .map((address) => Math.min(Math.max(address - section.sh_addr, 0), section.sh_size))
+    .sort((a, b) => a - b);
+  return cuts
+    .flatMap((start, index) => {
+      const end = cuts[index + 1] ?? start;
+      return end > start ? [{ start, end }] : [];
+    })
+    .filter(({ start }) => {
+      const address = start + section.sh_addr;
+      return !objects.some(({ value, size }) => address >= value && address < value + size);
+    });
 }
 
 const formatter = (): Formatter => {
@@ -91,9 +96,9 @@ function auditImage(elf: ElfImage, sites: readonly Slot[]): Audit {
         .map(({ address, length }) => ({ start: address - section.sh_addr, length }));
       const decoder = new Decoder(elf.class, sectionBytes(elf, section), DecoderOptions.None);
       try {
+        let slot = 0;
         for (const run of runsOf(section, symbols)) {
-          let slot = slots.findIndex(({ start }) => start >= run.start);
-          if (slot < 0) slot = slots.length;
+          while (slot < slots.length && slots[slot]!.start < run.start) slot++;
           let position = run.start;
           while (position < run.end) {
             const nextSlot = slots[slot];

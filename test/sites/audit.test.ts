@@ -52,8 +52,15 @@ test('address and text of a finding', () => {
 });
 
 describe('no noise', () => {
-  test('padding between functions is not code', () => {
-    expect(found(`${fn('f', 'ret')}.byte 0xfa, 0xfb, 0x9d\n${fn('g', 'ret')}`)).toEqual([]);
+  test('padding of every length between functions', () => {
+    for (let length = 1; length < 32; length++)
+      expect(
+        found(`${fn('f', 'ret')}.balign 32\n.skip ${length}, 0xcc\n.balign 32\n${fn('g', 'ret')}`),
+      ).toEqual([]);
+  });
+
+  test('code behind a function that has no symbol itself is looked at', () => {
+    expect(found(`${fn('f', '.byte 0xb8')}cli\n${fn('g', 'ret')}`)).toEqual(['cli f']);
   });
 
   test('objects in the text are not code', () => {
