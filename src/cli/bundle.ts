@@ -16,12 +16,13 @@ const ROOT = join(import.meta.dirname, '..', '..');
 const keepPlaces: Plugin = {
   name: 'keep-places',
   setup(bundler) {
-    bundler.onLoad({ filter: /\/src\/.*\.ts$/ }, ({ path }) => ({
-      loader: 'ts',
+    bundler.onLoad({ filter: /\/src\/.*\.ts$|\/iced_x86\.js$/ }, ({ path }) => ({
+      loader: path.endsWith('.ts') ? 'ts' : 'js',
       contents: readFileSync(path, 'utf8')
         .replaceAll('import.meta.dirname', JSON.stringify(dirname(path)))
         .replaceAll('import.meta.filename', JSON.stringify(path))
-        .replaceAll('import.meta.url', JSON.stringify(pathToFileURL(path).href)),
+        .replaceAll('import.meta.url', JSON.stringify(pathToFileURL(path).href))
+        .replaceAll('__dirname', JSON.stringify(dirname(path))),
     }));
   },
 };
@@ -39,8 +40,9 @@ async function bundle(directory: string): Promise<void> {
       format: 'esm',
       platform: 'node',
       target: 'node20',
-      // These load files from their own directories, or are needed by few commands.
-      external: ['iced-x86', 'v86', 'esbuild', 'tsx'],
+      // They load files from their own directories. The decoder does too, but takes
+      // three times as long to load as a package: Node would scan it for its exports.
+      external: ['v86', 'esbuild', 'tsx'],
       // Packages that are CommonJS ask for Node's own modules by require().
       banner: {
         js: "import { createRequire as previrtRequire } from 'node:module'; const require = previrtRequire(import.meta.url);",

@@ -45,7 +45,10 @@ export function registerBurn(program: Command): void {
     .requiredOption('-o, --output <file>', 'where to write the burned kernel')
     .option('--json', 'say what was done as JSON')
     .action(async (image: string, options: BurnCommandOptions) => {
-      const { burn, burnReport } = await import('../substitution/burn.ts');
+      const [{ burn }, { burnReport }] = await Promise.all([
+        import('../substitution/burn.ts'),
+        import('../substitution/burn-info.ts'),
+      ]);
       const bytes = readInput(image);
       const { target, domains, keep } = options;
       // The hosted wedge is the process that the guest runs in: the image carries none.

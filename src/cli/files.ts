@@ -2,7 +2,6 @@
 
 import {
   closeSync,
-  fsyncSync,
   openSync,
   readFileSync,
   realpathSync,
@@ -48,7 +47,6 @@ export function writeOutput(path: string, bytes: Uint8Array, mode = 0o644): void
     temporary = candidate;
     try {
       for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
-      fsyncSync(file);
     } finally {
       closeSync(file);
     }

@@ -3,7 +3,8 @@
 import { type ElfImage, parseElf } from '../elf/image.ts';
 import { readAllSites } from '../sites/embedded.ts';
 import type { Site } from '../sites/site.ts';
-import { type BurnInfo, readBurnInfo, unburn } from '../substitution/burn.ts';
+import { type BurnInfo, readBurnInfo } from '../substitution/burn-info.ts';
+import { unburn } from '../substitution/unburn.ts';
 import { inPlace } from './errors.ts';
 import { readInput } from './files.ts';
 

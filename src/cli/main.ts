@@ -5,12 +5,14 @@ import { registerAudit } from './audit.ts';
 import { registerBurn } from './burn.ts';
 import { reportError } from './errors.ts';
 import { registerInspect } from './inspect.ts';
+import { registerRun } from './run.ts';
 import { registerUnburn } from './unburn.ts';
 
 const COMMANDS: readonly ((program: Command) => void)[] = [
   registerInspect,
   registerAudit,
   registerBurn,
+  registerRun,
   registerUnburn,
 ];
 

@@ -18,7 +18,7 @@ export function registerUnburn(program: Command): void {
     .requiredOption('-o, --output <file>', 'where to write the kernel')
     .option('--json', 'say what was done as JSON')
     .action(async (image: string, options: UnburnOptions) => {
-      const { unburn } = await import('../substitution/burn.ts');
+      const { unburn } = await import('../substitution/unburn.ts');
       const bytes = readInput(image);
       const original = inPlace(image, () => unburn(bytes));
       writeOutput(options.output, original);

@@ -2,7 +2,7 @@
 
 import { type ElfImage, formatAddress } from '../elf/image.ts';
 import type { Site } from '../sites/site.ts';
-import type { BurnInfo } from '../substitution/burn.ts';
+import type { BurnInfo } from '../substitution/burn-info.ts';
 import { SITE_KINDS, type SiteKindName } from '../x86/site-kinds.ts';
 import { SITE_FLAGS } from '../x86/site-record.ts';
 import { type Count, countBy } from './count.ts';

@@ -92,6 +92,43 @@ describe('inspect', () => {
   });
 });
 
+describe('audit', () => {
+  test('nothing to say: status 0', () => {
+    expect(previrt('audit', 'vmlinux')).toMatchObject({
+      status: 0,
+      stderr: '',
+      stdout: expect.stringContaining('0 sensitive instructions without a site, 0 more justified'),
+    });
+  });
+
+  test('an instruction without a site: status 1, burned or not', () => {
+    writeFileSync(path('kernel'), linkImage({ text: `${sitesText()}popfl\n` }));
+    previrt('burn', 'kernel', '--target', 'hosted', '-o', 'burned');
+    for (const name of ['kernel', 'burned']) {
+      expect(previrt('audit', name)).toMatchObject({
+        status: 1,
+        stdout: expect.stringMatching(/^0xc1000080 {2}popf {2}_start \(\.text\) {2}popf$/m),
+      });
+      const { open, justified } = JSON.parse(previrt('audit', '--json', name).stdout);
+      expect(open).toEqual([
+        { address: '0xc1000080', kind: 'popf', instruction: 'popf', section: '.text', function: '_start' },
+      ]);
+      expect(justified).toEqual([]);
+    }
+  });
+
+  test("a Linux kernel is judged by Linux's rules", () => {
+    writeFileSync(
+      path('kernel'),
+      linkImage({ text: `.globl linux_banner\nlinux_banner:\n${sitesText()}xsaves (%edi)\n` }),
+    );
+    expect(previrt('audit', 'kernel')).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining('justified: '),
+    });
+  });
+});
+
 test('many first starts at once build one bundle', async () => {
   const { spawn } = await import('node:child_process');
   const cache = path('cache');

@@ -5,7 +5,8 @@ import { parseElf } from '../../src/elf/image.ts';
 import { InputError } from '../../src/elf/input-error.ts';
 import { readAllSites } from '../../src/sites/embedded.ts';
 import { PATCH_NOT_BURNED } from '../../src/sites/patch-table.ts';
-import { type BurnOptions, burn, readBurnInfo, readPatchTable, unburn } from '../../src/substitution/burn.ts';
+import { type BurnOptions, burn } from '../../src/substitution/burn.ts';
+import { readBurnInfo, readPatchTable } from '../../src/substitution/burn-info.ts';
 import {
   ENTRY_BASE,
   entryAddress,
@@ -14,6 +15,7 @@ import {
 } from '../../src/substitution/hosted-entries.ts';
 import { BURN_TARGETS, burnTarget, selectSubstitution } from '../../src/substitution/select.ts';
 import { callTemplate, instantiate } from '../../src/substitution/template.ts';
+import { unburn } from '../../src/substitution/unburn.ts';
 import { guestVirtual } from '../../src/x86/address.ts';
 import { DOMAINS, type DomainName } from '../../src/x86/site-kinds.ts';
 import { SITE_FLAGS } from '../../src/x86/site-record.ts';

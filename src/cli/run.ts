@@ -1,0 +1,82 @@
+/** `previrt run`: boots a kernel on a target, console on standard input and output. */
+
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { parseElf } from '../elf/image.ts';
+import { InputError } from '../elf/input-error.ts';
+import { MAX_MEMORY, MEBIBYTE, MIN_MEMORY } from '../machine/virtual-pc.ts';
+import { hostedTarget } from '../targets/hosted/target.ts';
+import type { Target } from '../targets/target.ts';
+import { inPlace } from './errors.ts';
+import { readInput } from './files.ts';
+
+const TARGETS: readonly Target[] = [hostedTarget];
+
+const SIZE_UNITS: Readonly<Record<string, number>> = { '': MEBIBYTE, K: 1024, M: MEBIBYTE, G: 1024 * MEBIBYTE };
+
+/** "128M", "1G"; a bare number is MiB. */
+function memorySize(text: string): number {
+  const match = /^(\d+)([KMG]?)$/i.exec(text);
+  const size = match ? Number(match[1]) * SIZE_UNITS[match[2]!.toUpperCase()]! : Number.NaN;
+  if (!(size >= MIN_MEMORY && size <= MAX_MEMORY) || size % 4096)
+    throw new InvalidArgumentError(`a size from ${MIN_MEMORY / MEBIBYTE}M to ${MAX_MEMORY / MEBIBYTE}M is wanted.`);
+  return size;
+}
+
+interface RunFlags {
+  readonly target: string;
+  readonly memory: number;
+  readonly initrd?: string;
+  readonly append: string;
+  readonly disk?: string;
+}
+
+export function registerRun(program: Command): void {
+  program
+    .command('run')
+    .description('boot a kernel')
+    .argument('<image>', 'annotated kernel, burned or not')
+    .addOption(
+      new Option('--target <name>', 'what to run it on')
+        .choices(TARGETS.map(({ name }) => name))
+        .default('hosted'),
+    )
+    .option('--memory <size>', 'guest memory, such as 128M or 1G', memorySize, 128 * MEBIBYTE)
+    .option('--initrd <file>', 'initial RAM disk')
+    .option('--append <text>', 'more arguments for the kernel', '')
+    .option('--disk <file>', 'image of a disk, written in place')
+    .addHelpText(
+      'after',
+      `
+The guest's serial console is on standard input and output. In a terminal
+Ctrl-A x ends the run and Ctrl-A a sends a Ctrl-A; all else goes to the guest.
+
+Exit status: 0 the guest powered off or reset, 1 it could not be run,
+3 its kernel panicked, 4 it crashed beyond its own help.`,
+    )
+    .action((image: string, flags: RunFlags) => run(image, flags));
+}
+
+async function run(image: string, flags: RunFlags): Promise<void> {
+  const target = TARGETS.find(({ name }) => name === flags.target);
+  if (!target) throw new InputError(`unknown target ${flags.target}`);
+  const elf = inPlace(image, () => parseElf(readInput(image)));
+  const initrd = flags.initrd === undefined ? undefined : readInput(flags.initrd);
+  const terminal = process.stdin.isTTY === true;
+  const ended = new AbortController();
+  const end = () => ended.abort();
+  process.once('SIGINT', end).once('SIGTERM', end).once('SIGHUP', end);
+  if (terminal) process.stdin.setRawMode(true);
+  try {
+    process.exitCode = await target.run({
+      elf,
+      memory: flags.memory,
+      initrd,
+      append: flags.append,
+      disk: flags.disk,
+      console: { input: 0, output: 1, messages: 2, terminal },
+      signal: ended.signal,
+    });
+  } finally {
+    if (terminal) process.stdin.setRawMode(false);
+  }
+}
