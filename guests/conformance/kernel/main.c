@@ -1,0 +1,117 @@
+/*
+ * Brings the machine up, runs the tests the command line selects, powers off.
+ *
+ *   only=G1,G2  run only these groups (or group.test)
+ *   skip=G1,G2  leave these out
+ *   from=G      begin with this group (or group.test)
+ *   stress=N    repeat what is a matter of chance N times as often
+ */
+#include "guest.h"
+
+enum { LOADER_MAGIC = 0x2badb002, HAS_COMMAND_LINE = 4 };
+
+struct multiboot {
+    u32 flags, memory_lower, memory_upper, boot_device, command_line;
+};
+
+extern const struct test tests[], tests_end[];
+void call_test(void (*test)(void));
+void power_off(void) __attribute__((noreturn));
+void load_gdt(void);
+void load_idt(void);
+void load_task(void);
+void paging_enable(void);
+void main(u32 magic, const struct multiboot *info);
+
+u32 stress = 1;
+static const char *group = "boot", *name = "start";
+static char command_line[256];
+
+void say_open(void) { print("%s.%s: ", group, name); }
+void subject(const char *new_name) { name = new_name; }
+
+static u32 length(const char *text) {
+    u32 count = 0;
+    while (text[count])
+        count++;
+    return count;
+}
+
+static bool starts(const char *text, const char *prefix) {
+    return length(text) >= length(prefix) && memcmp(text, prefix, length(prefix)) == 0;
+}
+
+/* The value of `key=`, up to a blank; NULL if the command line does not have it. */
+static const char *option(const char *key) {
+    for (const char *at = command_line; *at; at++)
+        if ((at == command_line || at[-1] == ' ') && starts(at, key))
+            return at + length(key);
+    return NULL;
+}
+
+/* Whether a list `a,b.c` holds the test or its group. */
+static bool listed(const char *list, const struct test *test) {
+    while (*list && *list != ' ') {
+        u32 size = 0;
+        while (list[size] && list[size] != ',' && list[size] != ' ')
+            size++;
+        u32 group_size = length(test->group);
+        if (size >= group_size && memcmp(list, test->group, group_size) == 0) {
+            if (size == group_size)
+                return true;
+            if (list[group_size] == '.' && size == group_size + 1 + length(test->name) &&
+                memcmp(list + group_size + 1, test->name, length(test->name)) == 0)
+                return true;
+        }
+        list += size + (list[size] == ',');
+    }
+    return false;
+}
+
+static bool selected(const struct test *test) {
+    static bool begun;
+    const char *only = option("only="), *skip = option("skip="), *from = option("from=");
+    begun = begun || !from || listed(from, test);
+    return begun && (!only || listed(only, test)) && !(skip && listed(skip, test));
+}
+
+static void bring_up(void) {
+    say("running");
+    tables_init();
+    load_gdt();
+    say("gdt loaded");
+    load_idt();
+    say("idt loaded");
+    load_task();
+    say("task register loaded");
+    paging_init();
+    paging_enable();
+    say("paging on");
+    devices_init();
+    say("interrupt controllers masked");
+}
+
+void main(u32 magic, const struct multiboot *info) {
+    if (magic == LOADER_MAGIC && info->flags & HAS_COMMAND_LINE) {
+        const char *from = (const char *)info->command_line;
+        for (u32 i = 0; i < sizeof command_line - 1 && from[i]; i++)
+            command_line[i] = from[i];
+    }
+    const char *factor = option("stress=");
+    if (factor)
+        for (stress = 0; *factor >= '0' && *factor <= '9'; factor++)
+            stress = stress * 10 + (u32)(*factor - '0');
+    bring_up();
+
+    u32 count = 0;
+    for (const struct test *test = tests; test < tests_end; test++)
+        if (selected(test)) {
+            group = test->group;
+            name = test->name;
+            call_test(test->run);
+            clean_up();
+            count++;
+        }
+    print("conformance: done %u tests\n", count);
+    power_off();
+}
