@@ -11,14 +11,21 @@ import { readInput } from './files.ts';
 
 const TARGETS: readonly Target[] = [hostedTarget];
 
-const SIZE_UNITS: Readonly<Record<string, number>> = { '': MEBIBYTE, K: 1024, M: MEBIBYTE, G: 1024 * MEBIBYTE };
+const SIZE_UNITS: Readonly<Record<string, number>> = {
+  '': MEBIBYTE,
+  K: 1024,
+  M: MEBIBYTE,
+  G: 1024 * MEBIBYTE,
+};
 
 /** "128M", "1G"; a bare number is MiB. */
 function memorySize(text: string): number {
   const match = /^(\d+)([KMG]?)$/i.exec(text);
   const size = match ? Number(match[1]) * SIZE_UNITS[match[2]!.toUpperCase()]! : Number.NaN;
   if (!(size >= MIN_MEMORY && size <= MAX_MEMORY) || size % 4096)
-    throw new InvalidArgumentError(`a size from ${MIN_MEMORY / MEBIBYTE}M to ${MAX_MEMORY / MEBIBYTE}M is wanted.`);
+    throw new InvalidArgumentError(
+      `a size from ${MIN_MEMORY / MEBIBYTE}M to ${MAX_MEMORY / MEBIBYTE}M is wanted.`,
+    );
   return size;
 }
 

@@ -48,8 +48,10 @@ async function sources(): Promise<{ path: string; text: string }[]> {
   return found;
 }
 
-function cacheRoot(): string {
-  return process.env.PREVIRT_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'previrt');
+export function cacheRoot(): string {
+  return (
+    process.env.PREVIRT_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'previrt')
+  );
 }
 
 async function compile(work: string, paths: readonly string[]): Promise<string> {

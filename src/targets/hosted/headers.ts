@@ -16,16 +16,8 @@ import {
 } from '../../substitution/hosted-entries.ts';
 import { DOMAINS, SITE_KINDS } from '../../x86/site-kinds.ts';
 import { cOffsets, cStruct } from '../../x86/struct.ts';
-import {
-  BOOT_CHUNK,
-  BOOT_FD,
-  BOOT_HEADER,
-  BOOT_MAGIC,
-  BOOT_VERSION,
-  CONTROL,
-  DISK_FD,
-  EXIT_STATUS,
-} from './layout.ts';
+import { RUN_STATUS } from '../target.ts';
+import { BOOT_CHUNK, BOOT_FD, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION, CONTROL, DISK_FD } from './layout.ts';
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 const define = (name: string, value: string): string => `#define ${name} ${value}\n`;
@@ -45,7 +37,9 @@ function constants(): string {
     define('BOOT_VERSION', String(BOOT_VERSION)),
     define('BOOT_FD', String(BOOT_FD)),
     define('DISK_FD', String(DISK_FD)),
-    ...Object.entries(EXIT_STATUS).map(([name, value]) => define(`STATUS_${name.toUpperCase()}`, String(value))),
+    ...Object.entries(RUN_STATUS).map(([name, value]) =>
+      define(`STATUS_${name.toUpperCase()}`, String(value)),
+    ),
     ...Object.entries(DOMAINS).map(([name, id]) => define(`DOMAIN_${name}`, String(id))),
     ...Object.entries(SITE_KINDS).map(([name, { id }]) => define(`KIND_${name}`, String(id))),
   ].join('');

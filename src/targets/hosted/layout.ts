@@ -7,17 +7,25 @@
 import { CPU } from '../../machine/cpu.ts';
 import { defineStruct } from '../../x86/struct.ts';
 
-export const CONTROL = defineStruct('control', 'The control page: the virtual CPU and what the entry code needs.', [
-  ['cpu', CPU, ''],
-  ['entry', 'u32', 'index of the entry that was called'],
-  ['flat_selector', 'u32', 'what FS was last loaded with when that was a flat segment of the GDT; ffffffff: none'],
-  ['flat_address', 'u32', 'guest-virtual address of its descriptor'],
-  ['flat_not_low', 'u32', 'complement of the low word of its descriptor'],
-  ['flat_not_high', 'u32', 'complement of the high word'],
-  ['flat_attributes', 'u32', 'selector, and attributes in the upper half, as struct segment has them'],
-  ['wedge_stack', 'u64', 'top of the stack of the 64-bit side'],
-  ['wedge_enter', 'u64', 'where the 64-bit side begins'],
-]);
+export const CONTROL = defineStruct(
+  'control',
+  'The control page: the virtual CPU and what the entry code needs.',
+  [
+    ['cpu', CPU, ''],
+    ['entry', 'u32', 'index of the entry that was called'],
+    [
+      'flat_selector',
+      'u32',
+      'what FS was last loaded with when that was a flat segment of the GDT; ffffffff: none',
+    ],
+    ['flat_address', 'u32', 'guest-virtual address of its descriptor'],
+    ['flat_not_low', 'u32', 'complement of the low word of its descriptor'],
+    ['flat_not_high', 'u32', 'complement of the high word'],
+    ['flat_attributes', 'u32', 'selector, and attributes in the upper half, as struct segment has them'],
+    ['wedge_stack', 'u64', 'top of the stack of the 64-bit side'],
+    ['wedge_enter', 'u64', 'where the 64-bit side begins'],
+  ],
+);
 
 export const BOOT_MAGIC = 0x54425650; // "PVBT"
 export const BOOT_VERSION = 1;
@@ -50,15 +58,3 @@ export const BOOT_CHUNK = defineStruct('boot_chunk', 'Bytes that belong into RAM
   ['offset', 'u64', 'in the file'],
   ['length', 'u64', 'bytes'],
 ]);
-
-/** Exit statuses of the wedge's process, and of `previrt run`. */
-export const EXIT_STATUS = {
-  /** The guest powered off or reset the machine. */
-  done: 0,
-  /** The host denied something the wedge needs. */
-  host: 1,
-  /** The guest kernel panicked. */
-  panic: 3,
-  /** The guest lost itself: a triple fault, an instruction nobody knows. */
-  crash: 4,
-} as const;

@@ -1,0 +1,144 @@
+/** The hosted target: the guest is a process of this Linux host. */
+
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { closeSync, existsSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { findSection, parseElf, sectionBytes } from '../../elf/image.ts';
+import { InputError } from '../../elf/input-error.ts';
+import { type BootOptions, linkOffset } from '../../machine/boot-plan.ts';
+import { linuxBootPlan } from '../../machine/linux-boot.ts';
+import { isMultiboot, multibootPlan } from '../../machine/multiboot.ts';
+import { linuxCommandLine } from '../../machine/virtual-pc.ts';
+import { burn } from '../../substitution/burn.ts';
+import { BURN_SECTIONS, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
+import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
+import { RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
+import { bootFile } from './boot-file.ts';
+import { buildHostedWedge, cacheRoot } from './build.ts';
+import { hostedChecks } from './check.ts';
+import { BOOT_FD, DISK_FD } from './layout.ts';
+import { symbolizer } from './symbolize.ts';
+
+/** What a Linux kernel prints last when it panics. */
+const LINUX_PANIC = '---[ end Kernel panic';
+
+const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];
+
+/** The image as it has to be burned for hosted. @throws InputError if it is burned for something else, or has no sites. */
+async function burned(options: RunOptions): Promise<Uint8Array> {
+  const info = readBurnInfo(options.elf);
+  if (info && info.target !== 'hosted')
+    throw new InputError(`the image is burned for ${info.target}, not for hosted`, 'unburn it first');
+  if (info) return options.elf.bytes;
+  const wedge = readFileSync(await buildHostedWedge());
+  return burn(options.elf.bytes, { target: 'hosted', domains: ALL_DOMAINS, keep: 'table', wedge });
+}
+
+/** The wedge that was burned in, as a file that can be executed. */
+async function wedgeProgram(wedge: Uint8Array): Promise<string> {
+  const name = `hosted-${createHash('sha256').update(wedge).digest('hex').slice(0, 32)}`;
+  const folder = join(cacheRoot(), 'wedge');
+  const path = join(folder, name);
+  if (existsSync(path)) return path;
+  await mkdir(folder, { recursive: true });
+  await writeFile(`${path}.${process.pid}`, wedge, { mode: 0o755 });
+  await rename(`${path}.${process.pid}`, path);
+  return path;
+}
+
+/** A file that only its descriptor names. */
+async function anonymousFile(bytes: Uint8Array): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), 'previrt-'));
+  try {
+    const path = join(folder, 'boot');
+    writeFileSync(path, bytes, { mode: 0o600 });
+    const fd = openSync(path, 'r');
+    unlinkSync(path);
+    return fd;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function openDisk(path: string): { fd: number; size: number } {
+  try {
+    const size = statSync(path).size;
+    return { fd: openSync(path, 'r+'), size };
+  } catch (error) {
+    throw new InputError(`cannot open disk ${path}: ${(error as NodeJS.ErrnoException).code}`);
+  }
+}
+
+async function run(options: RunOptions): Promise<RunStatus> {
+  const image = parseElf(await burned(options));
+  const multiboot = isMultiboot(image);
+  const boot: BootOptions = {
+    memory: options.memory,
+    commandLine: multiboot ? options.append : linuxCommandLine(options.append),
+    initrd: options.initrd,
+  };
+  const wedge = findSection(image, BURN_SECTIONS.wedge);
+  if (!wedge) throw new InputError('the image carries no wedge', 'burn it again');
+  const program = await wedgeProgram(sectionBytes(image, wedge));
+  const disk = options.disk === undefined ? undefined : openDisk(options.disk);
+  const bootFd = await anonymousFile(
+    bootFile({
+      plan: multiboot ? multibootPlan(image, boot) : linuxBootPlan(image, boot),
+      ramSize: options.memory,
+      sites: readPatchTable(image),
+      linkOffset: linkOffset(image),
+      diskSize: disk?.size,
+      panicPattern: multiboot ? '' : LINUX_PANIC,
+      escape: options.console.terminal,
+    }),
+  );
+  try {
+    return await execute(program, options, bootFd, disk?.fd);
+  } finally {
+    closeSync(bootFd);
+    if (disk) closeSync(disk.fd);
+  }
+}
+
+async function execute(
+  program: string,
+  options: RunOptions,
+  bootFd: number,
+  diskFd: number | undefined,
+): Promise<RunStatus> {
+  const { input, output, messages } = options.console;
+  const stdio: (number | 'pipe' | 'ignore')[] = [input, output, 'pipe'];
+  stdio[BOOT_FD] = bootFd;
+  stdio[DISK_FD] = diskFd ?? 'ignore';
+  const child = spawn(program, [], {
+    stdio,
+    argv0: 'previrt-guest',
+    signal: options.signal,
+    killSignal: 'SIGKILL',
+  });
+  const symbolize = symbolizer(options.elf);
+  let text = '';
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk;
+    const end = text.lastIndexOf('\n') + 1;
+    if (end > 0) writeFileSync(messages, symbolize(text.slice(0, end)));
+    text = text.slice(end);
+  });
+  try {
+    const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+    if (signal) {
+      writeFileSync(messages, `previrt: the guest's process was ended by ${signal}\n`);
+      return RUN_STATUS.crash;
+    }
+    return status as RunStatus;
+  } catch (error) {
+    if (options.signal.aborted) return RUN_STATUS.host;
+    throw error;
+  }
+}
+
+export const hostedTarget: Target = { name: 'hosted', check: hostedChecks, run };

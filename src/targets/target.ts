@@ -1,0 +1,59 @@
+/** What every target offers. */
+
+import type { ElfImage } from '../elf/image.ts';
+
+export interface RunOptions {
+  /** The annotated kernel, burned or not. */
+  readonly elf: ElfImage;
+  /** Bytes of guest RAM. */
+  readonly memory: number;
+  readonly initrd?: Uint8Array | undefined;
+  /** What the user adds to the virtual PC's own command line. */
+  readonly append: string;
+  /** Path of the disk's image. */
+  readonly disk?: string | undefined;
+  readonly console: GuestConsole;
+  /** Aborting it ends the guest. */
+  readonly signal: AbortSignal;
+}
+
+/** The UART's wire and a place for messages that are not the guest's: file descriptors. */
+export interface GuestConsole {
+  readonly input: number;
+  readonly output: number;
+  readonly messages: number;
+  /** The input is a terminal in raw mode: Ctrl-A x ends the run. */
+  readonly terminal: boolean;
+}
+
+/** How a guest ended; also the exit status of `previrt run`. */
+export const RUN_STATUS = {
+  /** It powered off or reset the machine. */
+  done: 0,
+  /** The target could not run it. */
+  host: 1,
+  /** Its kernel panicked. */
+  panic: 3,
+  /** It lost itself: a triple fault, an instruction nobody knows. */
+  crash: 4,
+} as const;
+
+export type RunStatus = (typeof RUN_STATUS)[keyof typeof RUN_STATUS];
+
+/** Something a target needs of the host. */
+export interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  /** What was found. */
+  readonly found: string;
+  /** What to do if it is missing. */
+  readonly advice: string;
+}
+
+export interface Target {
+  readonly name: string;
+  /** Looks at the host without changing it. */
+  check(): Promise<readonly Check[]>;
+  /** @throws InputError if image or options cannot be run here */
+  run(options: RunOptions): Promise<RunStatus>;
+}
