@@ -72,7 +72,7 @@ export const MC146818 = defineStruct('mc146818', 'The real-time clock and its ba
 
 export const UART16550 = defineStruct('uart16550', 'The serial port COM1.', [
   ['deadline', 'u64', 'when the character timeout is due'],
-  ['rbr', 'u8', 'the last byte received'],
+  ['rbr', 'u8', 'the last byte received without FIFO'],
   ['ier', 'u8', ''],
   ['fcr', 'u8', ''],
   ['lcr', 'u8', ''],

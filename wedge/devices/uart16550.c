@@ -115,21 +115,17 @@ bool uart_can_receive(void) {
 }
 
 static u8 read_received(void) {
-    if (!has_fifo()) {
-        uart->lsr &= ~LSR_DATA;
-    } else {
-        uart->rbr = 0;
-        if (uart->length) {
-            uart->rbr = uart->fifo[uart->head];
-            uart->head = (uart->head + 1) % FIFO_SIZE;
-            uart->length--;
-        }
-        if (!uart->length)
-            uart->lsr &= ~LSR_DATA;
-        restart_timeout();
+    u8 byte = uart->rbr;
+    if (has_fifo()) {
+        byte = uart->length ? uart->fifo[uart->head] : 0;
+        uart->head = (uart->head + (uart->length > 0)) % FIFO_SIZE;
+        uart->length -= uart->length > 0;
     }
+    if (!uart->length)
+        uart->lsr &= ~LSR_DATA;
+    restart_timeout();
     update_irq();
-    return uart->rbr;
+    return byte;
 }
 
 static void transmit(u8 byte) {
