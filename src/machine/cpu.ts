@@ -8,12 +8,16 @@
 
 import { defineStruct } from '../x86/struct.ts';
 
-export const SEGMENT = defineStruct('segment', 'A segment register with its descriptor cache (SDM vol. 3A 3.4.3).', [
-  ['base', 'u32', 'bytes'],
-  ['limit', 'u32', 'bytes, granularity already applied'],
-  ['selector', 'u16', ''],
-  ['attributes', 'u16', 'descriptor bits 40-47 and 52-55: type, S, DPL, P in 0-7; AVL, L, D/B, G in 12-15'],
-]);
+export const SEGMENT = defineStruct(
+  'segment',
+  'A segment register with its descriptor cache (SDM vol. 3A 3.4.3).',
+  [
+    ['base', 'u32', 'bytes'],
+    ['limit', 'u32', 'bytes, granularity already applied'],
+    ['selector', 'u16', ''],
+    ['attributes', 'u16', 'descriptor bits 40-47 and 52-55: type, S, DPL, P in 0-7; AVL, L, D/B, G in 12-15'],
+  ],
+);
 
 export const TABLE_REGISTER = defineStruct('table_register', 'GDTR or IDTR.', [
   ['base', 'u32', 'guest-virtual'],
@@ -25,7 +29,7 @@ export const CPU = defineStruct('cpu', 'The virtual CPU.', [
   ['eip', 'u32', ''],
   ['eflags', 'u32', 'what the processor itself holds: all but IF, IOPL and VM, which are virtual'],
   ['interrupt_flag', 'u32', 'the virtual IF, in its own place: 0 or 0x200'],
-  ['system_flags', 'u32', 'virtual IOPL in bits 12-13, and TF (bit 8) while the guest kernel steps itself'],
+  ['system_flags', 'u32', 'virtual IOPL, and TF and AC of the guest kernel, in their places'],
   ['pending', 'u32', 'not 0: something waits for IF, go the slow way'],
   ['shadow', 'u32', 'not 0: interrupts are held for one instruction (sti, mov to ss)'],
   ['cpl', 'u32', 'current privilege level of the guest, 0 to 3'],

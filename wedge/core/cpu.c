@@ -28,8 +28,7 @@ bool raise_page_fault(u32 address, u32 error) {
 void cpu_set_flags(u32 flags) {
     cpu.eflags = (flags & ~(u32)FLAGS_VIRTUAL) | FLAG_FIXED;
     cpu.interrupt_flag = flags & FLAG_IF;
-    /* TF of the guest kernel is kept apart: the wedge steps with the real one too. */
-    cpu.system_flags = flags & (FLAG_IOPL | FLAG_TF);
+    cpu.system_flags = flags & (FLAG_IOPL | FLAGS_APART);
 }
 
 u32 cpu_register(unsigned number, unsigned size) {

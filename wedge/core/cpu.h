@@ -35,6 +35,11 @@ enum {
     FLAG_AC = 1u << 18,
     FLAG_ID = 1u << 21,
     FLAGS_VIRTUAL = FLAG_IF | FLAG_IOPL | FLAG_VM, /* not kept by the real processor */
+    /*
+     * Kept apart while the guest kernel runs: its TF, because the wedge steps
+     * with the real one too; its AC, because it runs where AC has an effect.
+     */
+    FLAGS_APART = FLAG_TF | FLAG_AC,
     FLAGS_WRITABLE = 0x00244fd5 | FLAG_IF | FLAG_IOPL | FLAG_TF | FLAG_DF,
 };
 

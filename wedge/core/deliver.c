@@ -301,9 +301,25 @@ static bool return_to(struct stack *stack, u32 eip, u16 cs, unsigned size, u32 r
     return true;
 }
 
+/* iret with NT set goes back to the task that the TSS links to: only its refusals are done here. */
+static bool nested_task_return(void) {
+    u16 link;
+    u32 words[2] = {0};
+    if (!guest_read(gva(cpu.tr.base), &link, 2, 0))
+        return false;
+    exception.vector = 0;
+    bool readable = !(link & 4) && cpu_read_descriptor(link, words);
+    if (!readable && exception.vector == VECTOR_PF)
+        return false;
+    bool busy_task = (words[1] >> 8 & 0x17) == 3;
+    if (!readable || !busy_task)
+        return raise(VECTOR_TS, link & ~3u);
+    crash("iret to task %x: hardware task switches are not supported", link);
+}
+
 bool cpu_iret(unsigned size) {
     if (cpu_flags() & FLAG_NT)
-        crash("iret with NT set: hardware task switches are not supported");
+        return nested_task_return();
     struct stack stack = stack_of(&cpu.segments[SS], cpu.gpr[ESP], cpu.cpl);
     u32 eip, cs, flags;
     if (!pop(&stack, &eip, size) || !pop(&stack, &cs, size) || !pop(&stack, &flags, size))
@@ -332,15 +348,57 @@ bool cpu_far_return(unsigned size, u32 release) {
     return return_to(&stack, eip, cs, size, release);
 }
 
-static bool far_target(u16 selector, u32 words[2]) {
+/* Where a far call or jump goes: straight to a code segment, or through a call gate (SDM vol. 3A, 5.8). */
+struct far_target {
+    u16 selector;
+    u32 offset;
+    u32 code[2];
+    bool gate;
+    unsigned size;       /* of what a call pushes */
+    unsigned parameters; /* that a gate copies to an inner stack */
+};
+
+static bool far_gate(u16 selector, const u32 gate[2], struct far_target *target) {
+    u32 error = selector & ~3u;
+    unsigned type = gate[1] >> 8 & ATTR_TYPE, gate_dpl = gate[1] >> 13 & 3;
+    if (type == 5 || type == 1 || type == 9)
+        crash("a task switch through selector %x, which is not supported", selector);
+    if ((type != 4 && type != 12) || gate_dpl < cpu.cpl || gate_dpl < (selector & 3u))
+        return raise(VECTOR_GP, error);
+    if (!(gate[1] & ATTR_PRESENT << 8))
+        return raise(VECTOR_NP, error);
+    *target = (struct far_target){
+        .selector = gate[0] >> 16,
+        .offset = (gate[0] & 0xffff) | (type == 12 ? gate[1] & 0xffff0000 : 0),
+        .gate = true,
+        .size = type == 12 ? 4 : 2,
+        .parameters = gate[1] & 31,
+    };
+    if (!(target->selector & ~3u))
+        return raise(VECTOR_GP, 0);
+    if (!cpu_read_descriptor(target->selector, target->code))
+        return false;
+    u16 attributes = attributes_of(target->code);
+    error = target->selector & ~3u;
+    if (!(attributes & ATTR_S) || !(attributes & ATTR_CODE) || dpl(attributes) > cpu.cpl)
+        return raise(VECTOR_GP, error);
+    if (!(attributes & ATTR_PRESENT))
+        return raise(VECTOR_NP, error);
+    return true;
+}
+
+static bool far_target(u16 selector, u32 offset, unsigned size, struct far_target *target) {
     u32 error = selector & ~3u;
     if (!(selector & ~3u))
         return raise(VECTOR_GP, 0);
-    if (!cpu_read_descriptor(selector, words))
+    *target = (struct far_target){.selector = selector, .offset = offset, .size = size};
+    if (!cpu_read_descriptor(selector, target->code))
         return false;
-    u16 attributes = attributes_of(words);
-    if (!(attributes & ATTR_S))
-        crash("a far transfer through gate %x, which is not supported", selector);
+    u16 attributes = attributes_of(target->code);
+    if (!(attributes & ATTR_S)) {
+        u32 gate[2] = {target->code[0], target->code[1]};
+        return far_gate(selector, gate, target);
+    }
     if (!(attributes & ATTR_CODE))
         return raise(VECTOR_GP, error);
     if (attributes & ATTR_CONFORMING ? dpl(attributes) > cpu.cpl
@@ -352,24 +410,50 @@ static bool far_target(u16 selector, u32 words[2]) {
 }
 
 bool cpu_far_jump(u16 selector, u32 offset) {
-    u32 words[2];
-    if (!far_target(selector, words))
+    struct far_target target;
+    if (!far_target(selector, offset, 4, &target))
         return false;
-    cpu_set_segment(&cpu.segments[CS], (selector & ~3u) | cpu.cpl, words);
-    cpu.eip = offset;
+    u16 attributes = attributes_of(target.code);
+    if (target.gate && !(attributes & ATTR_CONFORMING) && dpl(attributes) != cpu.cpl)
+        return raise(VECTOR_GP, target.selector & ~3u);
+    cpu_set_segment(&cpu.segments[CS], (target.selector & ~3u) | cpu.cpl, target.code);
+    cpu.eip = target.offset;
     return true;
 }
 
-bool cpu_far_call(u16 selector, u32 offset, unsigned size) {
-    u32 words[2];
-    if (!far_target(selector, words))
+bool cpu_far_call(u16 selector, u32 offset, unsigned operand_size) {
+    struct far_target target;
+    if (!far_target(selector, offset, operand_size, &target))
         return false;
-    struct stack stack = stack_of(&cpu.segments[SS], cpu.gpr[ESP], cpu.cpl);
+    u16 attributes = attributes_of(target.code);
+    unsigned size = target.size;
+    bool inner = target.gate && !(attributes & ATTR_CONFORMING) && dpl(attributes) < cpu.cpl;
+    unsigned level = inner ? dpl(attributes) : cpu.cpl;
+    struct segment ss = cpu.segments[SS];
+    struct stack outer = stack_of(&ss, cpu.gpr[ESP], cpu.cpl), stack = outer;
+    if (inner) {
+        u16 stack_selector = 0;
+        u32 esp;
+        if (!tss_stack(level, &stack_selector, &esp) || !inner_stack_segment(stack_selector, level, &ss))
+            return false;
+        stack = stack_of(&ss, esp, level);
+        if (!push(&stack, cpu.segments[SS].selector, size) || !push(&stack, cpu.gpr[ESP], size))
+            return false;
+        for (unsigned i = target.parameters; i-- > 0;) {
+            struct stack parameter = outer;
+            u32 value;
+            parameter.esp += i * size;
+            if (!pop(&parameter, &value, size) || !push(&stack, value, size))
+                return false;
+        }
+    }
     if (!push(&stack, cpu.segments[CS].selector, size) || !push(&stack, cpu.eip, size))
         return false;
+    cpu.segments[SS] = ss;
     cpu.gpr[ESP] = stack.esp;
-    cpu_set_segment(&cpu.segments[CS], (selector & ~3u) | cpu.cpl, words);
-    cpu.eip = offset;
+    cpu.cpl = level;
+    cpu_set_segment(&cpu.segments[CS], (target.selector & ~3u) | level, target.code);
+    cpu.eip = target.offset;
     return true;
 }
 

@@ -382,7 +382,7 @@ static enum outcome load_descriptor_part(const struct instruction *i, u32 types,
     set_zero_flag(visible);
     if (!visible)
         return OUTCOME_NEXT;
-    u32 value = words[1] & 0x00ffff00; /* with the limit's upper bits, as lar gives them */
+    u32 value = words[1] & 0x00f0ff00; /* the limit's bits between are undefined (SDM vol. 2, LAR) */
     if (limit) {
         struct segment segment;
         cpu_set_segment(&segment, selector, words);

@@ -172,15 +172,22 @@ static void run_operation(operation *operate, u32 end) {
     emulate_finish(outcome, end, stepping);
 }
 
+void take_flags(u32 real) {
+    u32 apart = cpu.cpl == 3 ? 0 : FLAGS_APART;
+    cpu.eflags = (real & ~(FLAGS_VIRTUAL | apart)) | (cpu.system_flags & apart);
+}
+
+u32 real_flags(void) {
+    u32 flags = cpu.eflags | FLAG_IF;
+    if (cpu.cpl != 3)
+        flags &= ~(u32)FLAG_AC;
+    return wedge_stepping ? flags | FLAG_TF : flags;
+}
+
 void wedge_enter(void) {
-    if (cpu.cpl == 3) {
-        cpu.eflags = captured_flags;
+    take_flags(captured_flags);
+    if (cpu.cpl == 3)
         segments_capture();
-    } else {
-        /* Real TF may be ours; the guest kernel's own is in system_flags. */
-        cpu.eflags = (captured_flags & ~(u32)FLAG_TF) | (cpu.system_flags & FLAG_TF);
-    }
-    cpu.eflags &= ~(u32)FLAGS_VIRTUAL;
     cpu.shadow = 0;
     wedge_stepping = false;
 
@@ -230,5 +237,5 @@ void wedge_leave_prepare(void) {
     if (cpu.cpl == 3)
         mmu_enter_user();
     segments_apply(cpu.cpl == 3);
-    leave_flags = cpu.eflags | FLAG_IF | (wedge_stepping ? FLAG_TF : 0);
+    leave_flags = real_flags();
 }

@@ -5,7 +5,8 @@
  * They run as 32-bit guest code on the guest's stack, with the site's end as
  * return address, and preserve every register and flag the original
  * instruction would. `jecxz` tests and `lea` and `not` compute, because they
- * leave the flags alone. None of them looks for interrupts except where the
+ * leave the flags alone. Memory is reached through SS: the guest's DS may be
+ * null. None of them looks for interrupts except where the
  * instruction may set IF: a signal that finds one in progress lets it finish
  * by single-stepping (signals.c).
  */
@@ -37,7 +38,7 @@
 
 /* The slow way: C on the wedge's own stack. */
 .macro slow index
-    movl $\index, INDEX
+    movl $\index, %ss:INDEX
     jmp to_wedge
 .endm
 
@@ -49,13 +50,13 @@
     slow_entry ENTRY_emulate
 
     entry ENTRY_cli
-    movl $0, INTERRUPT_FLAG
+    movl $0, %ss:INTERRUPT_FLAG
     ret
 
     entry ENTRY_sti
-    movl $0x200, INTERRUPT_FLAG
+    movl $0x200, %ss:INTERRUPT_FLAG
     push %ecx
-    movl PENDING, %ecx
+    movl %ss:PENDING, %ecx
     jecxz 1f
     pop %ecx
     slow ENTRY_sti
@@ -67,24 +68,24 @@
     pushfl
     push %eax
     movl 4(%esp), %eax
-    andl $~(0x200 | 0x100 | 0x3000), %eax
-    orl INTERRUPT_FLAG, %eax
-    orl SYSTEM_FLAGS, %eax
+    andl $~(0x200 | 0x100 | 0x3000 | 0x40000), %eax
+    orl %ss:INTERRUPT_FLAG, %eax
+    orl %ss:SYSTEM_FLAGS, %eax
     movl %eax, 12(%esp)
     pop %eax
     popfl
     ret
 
-    /* Only what ring 3 may change by itself: not TF, IOPL, NT or VM. */
+    /* Only what ring 3 may change by itself: not TF, IOPL, NT, VM; nor AC, which means something there. */
     entry ENTRY_popf
     push %eax
     movl 8(%esp), %eax
-    orl SYSTEM_FLAGS, %eax
-    testl $0x27100, %eax
+    orl %ss:SYSTEM_FLAGS, %eax
+    testl $0x67100, %eax
     jnz 1f
     movl 8(%esp), %eax
     andl $0x200, %eax
-    movl %eax, INTERRUPT_FLAG
+    movl %eax, %ss:INTERRUPT_FLAG
     push 8(%esp)
     popfl
     jmp popf_return
@@ -117,7 +118,7 @@
     entry ENTRY_push_\segment
     push (%esp)
     push %eax
-    movzwl SELECTOR_\segment, %eax
+    movzwl %ss:SELECTOR_\segment, %eax
     movl %eax, 8(%esp)
     pop %eax
     ret
@@ -132,7 +133,7 @@
 
 /* Leaves 0 in %ecx if the selector in %ecx is the register's own already. Uses %eax. */
 .macro compare segment
-    movzwl SELECTOR_\segment, %eax
+    movzwl %ss:SELECTOR_\segment, %eax
     notl %eax
     leal 1(%ecx, %eax), %ecx
 .endm
@@ -166,9 +167,9 @@
     jecxz 1f
     pop %ecx
     slow ENTRY_pop_fs
-1:  movl %ecx, SEGMENT_fs
-    movl %ecx, SEGMENT_fs + 4
-    movl %ecx, SEGMENT_fs + 8
+1:  movl %ecx, %ss:SEGMENT_fs
+    movl %ecx, %ss:SEGMENT_fs + 4
+    movl %ecx, %ss:SEGMENT_fs + 8
     movl 4(%esp), %ecx
     movl %ecx, 8(%esp)
     pop %ecx
@@ -201,7 +202,7 @@
 
 .macro move_fs register place
     entry ENTRY_mov_fs_\register
-    movl $ENTRY_mov_fs_\register, INDEX
+    movl $ENTRY_mov_fs_\register, %ss:INDEX
     push %eax
     push %ecx
     movzwl \place, %ecx
@@ -222,9 +223,9 @@ popf_return:
     push %ecx
     movl 8(%esp), %ecx
     movl %ecx, 12(%esp)
-    movl INTERRUPT_FLAG, %ecx
+    movl %ss:INTERRUPT_FLAG, %ecx
     jecxz 1f
-    movl PENDING, %ecx
+    movl %ss:PENDING, %ecx
     jecxz 1f
     pop %ecx
     pop %eax
@@ -241,27 +242,27 @@ popf_return:
  * still reads the same, there is nothing to check.
  */
 load_flat_fs:
-    movl FLAT(SELECTOR), %eax
+    movl %ss:FLAT(SELECTOR), %eax
     notl %eax
     leal 1(%ecx, %eax), %ecx
     jecxz 1f
     jmp 9f
-1:  movl FLAT(ADDRESS), %eax
-    movl (%eax), %ecx
+1:  movl %ss:FLAT(ADDRESS), %eax
+    movl %ss:(%eax), %ecx
     push %edx
-    movl FLAT(NOT_LOW), %edx
+    movl %ss:FLAT(NOT_LOW), %edx
     leal 1(%ecx, %edx), %ecx
     jecxz 2f
     jmp 8f
-2:  movl 4(%eax), %ecx
-    movl FLAT(NOT_HIGH), %edx
+2:  movl %ss:4(%eax), %ecx
+    movl %ss:FLAT(NOT_HIGH), %edx
     leal 1(%ecx, %edx), %ecx
     jecxz 3f
     jmp 8f
-3:  movl $0, SEGMENT_fs
-    movl $0xffffffff, SEGMENT_fs + 4
-    movl FLAT(ATTRIBUTES), %edx
-    movl %edx, SEGMENT_fs + 8
+3:  movl $0, %ss:SEGMENT_fs
+    movl $0xffffffff, %ss:SEGMENT_fs + 4
+    movl %ss:FLAT(ATTRIBUTES), %edx
+    movl %edx, %ss:SEGMENT_fs + 8
     pop %edx
     pop %ecx
     pop %eax
@@ -276,14 +277,14 @@ load_flat_fs:
  * the 64-bit side saves them.
  */
 to_wedge:
-    movl %eax, GPR(0)
-    movl %ecx, GPR(1)
-    movl %edx, GPR(2)
-    movl %ebx, GPR(3)
-    movl %esp, GPR(4)
-    movl %ebp, GPR(5)
-    movl %esi, GPR(6)
-    movl %edi, GPR(7)
+    movl %eax, %ss:GPR(0)
+    movl %ecx, %ss:GPR(1)
+    movl %edx, %ss:GPR(2)
+    movl %ebx, %ss:GPR(3)
+    movl %esp, %ss:GPR(4)
+    movl %ebp, %ss:GPR(5)
+    movl %esi, %ss:GPR(6)
+    movl %edi, %ss:GPR(7)
     ljmp $0x33, $1f                 /* the host's 64-bit user code segment */
     .code64
 1:  movl $CONTROL_PAGE + CONTROL_WEDGE_STACK, %esp

@@ -61,6 +61,9 @@ void segments_capture(void); /* user code may have changed them */
 bool segments_apply(bool strict);
 
 /* enter.c */
+/* Real EFLAGS to the virtual CPU's, and back. */
+void take_flags(u32 real);
+u32 real_flags(void);
 void wedge_enter(void);
 void wedge_leave_prepare(void);
 /* Looks after devices and console and delivers what is due; part of every way out. */

@@ -26,6 +26,11 @@ static bool in_guest(const struct sigcontext *context) {
     return context->cs == HOST_CS32 && !in_entry_code(context->rip);
 }
 
+/* The host leaves the guest's AC on for the handler, and C accesses words where they lie. */
+static void clear_alignment_check(void) {
+    __asm__ volatile("pushfq\n\tandl %0, (%%rsp)\n\tpopfq" : : "i"(~FLAG_AC) : "cc", "memory");
+}
+
 static void take_registers(const struct sigcontext *context) {
     cpu.gpr[EAX] = context->rax;
     cpu.gpr[ECX] = context->rcx;
@@ -36,10 +41,7 @@ static void take_registers(const struct sigcontext *context) {
     cpu.gpr[ESI] = context->rsi;
     cpu.gpr[EDI] = context->rdi;
     cpu.eip = context->rip;
-    u32 flags = context->eflags & ~(u32)FLAGS_VIRTUAL;
-    if (cpu.cpl != 3)
-        flags = (flags & ~(u32)FLAG_TF) | (cpu.system_flags & FLAG_TF);
-    cpu.eflags = flags;
+    take_flags(context->eflags);
     if (cpu.cpl == 3)
         segments_capture();
 }
@@ -58,7 +60,7 @@ static void put_registers(struct sigcontext *context) {
     context->rsi = cpu.gpr[ESI];
     context->rdi = cpu.gpr[EDI];
     context->rip = cpu.eip;
-    context->eflags = cpu.eflags | FLAG_IF | (wedge_stepping ? FLAG_TF : 0);
+    context->eflags = real_flags();
     context->cs = HOST_CS32;
 }
 
@@ -182,6 +184,7 @@ static void fault_in_entry(int signal, const struct sigcontext *context) {
 
 static void on_trap(int signal, struct siginfo *info, struct ucontext *frame) {
     (void)info;
+    clear_alignment_check();
     struct sigcontext *context = &frame->uc_mcontext;
     if (context->trapno == VECTOR_DB && !in_guest(context)) {
         /* Stepping on: through an entry, or into the wedge, which looks for interrupts on its way out. */
@@ -213,6 +216,7 @@ static void on_trap(int signal, struct siginfo *info, struct ucontext *frame) {
 /* A 32-bit system call of the host's, stopped by seccomp: int $0x80, sysenter or syscall in guest code. */
 static void on_system_call(int signal, struct siginfo *info, struct ucontext *frame) {
     (void)info;
+    clear_alignment_check();
     struct sigcontext *context = &frame->uc_mcontext;
     if (!in_guest(context))
         fault_in_wedge(signal, context);
@@ -232,6 +236,7 @@ static void on_system_call(int signal, struct siginfo *info, struct ucontext *fr
 static void on_event(int signal, struct siginfo *info, struct ucontext *frame) {
     (void)signal;
     (void)info;
+    clear_alignment_check();
     struct sigcontext *context = &frame->uc_mcontext;
     attention = 1;
     cpu.pending = 1;

@@ -19,7 +19,11 @@ wedge_enter_switch:
     pushfq
     pop %rax
     mov %eax, captured_flags(%rip)
-    cld
+    test $0x44000, %eax             /* the guest's NT and AC: iretq and C would fault on them */
+    jz 1f
+    push $2
+    popfq
+1:  cld
     call wedge_enter
 
 /*
