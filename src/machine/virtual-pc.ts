@@ -16,6 +16,8 @@ const LINUX_ARGUMENTS: readonly string[] = [
   `reservetop=0x${RESERVE_TOP.toString(16)}`,
   // User code could read the time-stamp counter unvirtualized, so it is not the clock.
   'notsc',
+  // Leaves 767 MiB of directly mapped memory below what is reserved.
+  'vmalloc=64M',
 ];
 
 /** The whole command line of a Linux kernel: the user's arguments come last and win. */
