@@ -6,7 +6,7 @@
  */
 
 import type { SensitiveMnemonic } from '../x86/sensitive.ts';
-import { SENSITIVE_MNEMONICS } from '../x86/sensitive.ts';
+import { SENSITIVE_MNEMONICS, SENSITIVE_REGISTERS } from '../x86/sensitive.ts';
 import type { SiteKindName } from '../x86/site-kinds.ts';
 import { SITE_KINDS } from '../x86/site-kinds.ts';
 import { flagsLiveAfter } from './flags.ts';
@@ -56,10 +56,18 @@ interface Section {
 /** What directives change, and what a macro's body must not change outside of it. */
 interface State {
   width: 16 | 32 | 64;
-  intel: boolean;
+  /** Not AT&T syntax. */
+  foreign: boolean;
   section: Section;
   previous: Section;
-  stack: readonly { readonly section: Section; readonly previous: Section }[];
+  /** What `.pushsection` saved last. */
+  pushed: Pushed | undefined;
+}
+
+interface Pushed {
+  readonly section: Section;
+  readonly previous: Section;
+  readonly pushed: Pushed | undefined;
 }
 
 interface Prefixes {
@@ -80,26 +88,52 @@ const ENTRY_KINDS: Partial<Record<SiteKindName, SiteKindName>> = {
   syscall: 'entry_syscall',
 };
 
-const CODE_WIDTHS: Readonly<Record<string, 16 | 32 | 64>> = {
-  '.code16': 16,
-  '.code16gcc': 16,
-  '.code32': 32,
-  '.code64': 64,
-};
-
 /** Sections whose flags the assembler knows without being told. */
 const CODE_SECTION = /^\.(text|init|fini)(\.|$)|\.text(\.|$)/;
 
 /** Fills up to a fixed stride: from here to an earlier label plus something. */
 const STRIDE_FILL = /^(.*\S)\s*-\s*\.\s*,\s*1\s*(?:,\s*([^,]+))?$/s;
 
-/** By the first two characters of a word: a mnemonic of the table, or a prefix, begins like this. */
-const CANDIDATE = new Uint8Array(1 << 16);
-for (const word of [...SENSITIVE_MNEMONICS.keys(), ...PREFIX_WORDS]) {
-  for (const head of [word, word.toUpperCase(), word[0]?.toUpperCase() + word.slice(1)]) {
-    CANDIDATE[(head.charCodeAt(0) << 8) | head.charCodeAt(1)] = 1;
+/**
+ * Which words may concern the annotator, by their first three characters in any
+ * case: it looks at every statement of a kernel, so most must be let go at once.
+ */
+class Heads {
+  private readonly table = new Uint8Array(1 << 15);
+
+  constructor(words: Iterable<string>) {
+    for (const word of words) {
+      // What follows a word of two characters is not known.
+      const thirds = word.length > 2 ? [word.charCodeAt(2)] : [...Array(32).keys()];
+      for (const third of thirds) this.table[Heads.index(word.charCodeAt(0), word.charCodeAt(1), third)] = 1;
+    }
+  }
+
+  /** Whether a word that begins at this byte may be among them. */
+  has(bytes: Uint8Array, at: number): boolean {
+    return (
+      this.table[Heads.index(bytes[at] as number, bytes[at + 1] as number, bytes[at + 2] as number)] === 1
+    );
+  }
+
+  private static index(first: number, second: number, third: number): number {
+    return ((first & 31) << 10) | ((second & 31) << 5) | (third & 31);
   }
 }
+
+const INSTRUCTION_HEADS = new Heads([...SENSITIVE_MNEMONICS.keys(), ...PREFIX_WORDS]);
+
+const MOVES = ['mov', 'push', 'pop'] as const;
+
+const PERCENT = 37;
+const DOT = 46;
+const COLON = 58;
+const LETTER_F = 102;
+
+/** The first two letters of sensitive registers, as one number. */
+const SPECIAL_PAIRS = new Set(
+  [...SENSITIVE_REGISTERS.keys()].map((name) => (name.charCodeAt(0) << 8) | name.charCodeAt(1)),
+);
 
 export function annotate(text: string, policy: Policy, width: CodeWidth): Annotation {
   return new Annotator(text, policy, width).run();
@@ -129,25 +163,28 @@ class Annotator {
     this.policy = policy;
     this.scanner = new Scanner(text);
     const section = this.describeSection('.text', undefined);
-    this.state = { width, intel: false, section, previous: section, stack: [] };
+    this.state = { width, foreign: false, section, previous: section, pushed: undefined };
   }
 
   run(): Annotation {
     const { scanner, text } = this;
+    const { bytes } = scanner;
     while (scanner.next()) {
       if (scanner.labelled) {
         this.pending = undefined;
         if (this.skipOwnSlot()) continue;
       }
       const { wordStart, wordEnd } = scanner;
-      if (wordStart === wordEnd) continue;
-      const first = text.charCodeAt(wordStart);
-      if (first === 46 /* . */) {
-        this.directive();
+      if (wordStart === wordEnd) {
+        this.pending = undefined;
+        continue;
+      }
+      if (bytes[wordStart] === DOT) {
+        if (DIRECTIVE_HEADS.has(bytes, wordStart + 1)) this.directive();
         this.pending = undefined;
       } else if (scanner.quoted) {
         this.macroCallWithStrings();
-      } else if (CANDIDATE[(first << 8) | text.charCodeAt(wordStart + 1)] === 1) {
+      } else if (INSTRUCTION_HEADS.has(bytes, wordStart)) {
         this.instruction();
       } else {
         this.pending = undefined;
@@ -165,7 +202,7 @@ class Annotator {
   /** Only 32- and 64-bit code in AT&T syntax is annotated, and none that is excluded or thrown away. */
   private get active(): boolean {
     const { state } = this;
-    return !this.off && !state.intel && state.width !== 16 && !state.section.discarded;
+    return !this.off && !state.foreign && state.width !== 16 && !state.section.discarded;
   }
 
   /** Text that was annotated before: on from the record's end. */
@@ -185,9 +222,13 @@ class Annotator {
   private instruction(): void {
     const { scanner, text } = this;
     let { wordStart, wordEnd } = scanner;
+    if (isPlainMove(scanner)) {
+      this.pending = undefined;
+      return;
+    }
     let prefixes = this.pending;
     this.pending = undefined;
-    let word = text.slice(wordStart, wordEnd);
+    let word = text.slice(wordStart, wordEnd).toLowerCase();
     while (PREFIX_WORDS.has(word)) {
       prefixes = {
         start: prefixes?.start ?? wordStart,
@@ -202,19 +243,15 @@ class Annotator {
       }
       wordEnd = wordStart;
       while (wordEnd < scanner.end && !/\s/.test(text[wordEnd] as string)) wordEnd++;
-      word = text.slice(wordStart, wordEnd);
+      word = text.slice(wordStart, wordEnd).toLowerCase();
     }
     const row = sensitiveMnemonic(word);
-    if (row === undefined || this.macros.has(word.toLowerCase())) {
+    if (row === undefined || this.macros.has(word)) {
       if (this.macros.size > 0) this.macroCall();
       return;
     }
-    if (row.form === 'mov' || row.form === 'push' || row.form === 'pop') {
-      if (!namesSpecialRegister(text, wordEnd, scanner.end)) return;
-    }
     const operation = readOperation(row, text.slice(wordEnd, scanner.end).trim());
-    if (operation !== undefined)
-      this.site(operation, prefixes ?? { start: wordStart, count: 0, segment: false });
+    if (operation !== undefined) this.site(operation, prefixes ?? { start: wordStart, ...NO_PREFIXES });
   }
 
   /** Makes the statement the scanner is at a site, together with the prefixes in front of it. */
@@ -244,7 +281,7 @@ class Annotator {
     const long = state.width === 64;
     const absolute = travels || policy.absolute || state.section.absolute;
     const widening = widen(operation, prefixes, absolute, long);
-    const flagsLive = travels || flagsLiveAfter(kind, new Scanner(this.text, this.scanner.position));
+    const flagsLive = travels || flagsLiveAfter(kind, this.scanner.fork());
     return { kind, domain, widening, flagsLive, absolute, long };
   }
 
@@ -276,8 +313,15 @@ class Annotator {
 
   private instructionsInString(content: string, offset: number): void {
     const inner = new Scanner(content);
+    let prefixed = false;
     while (inner.next()) {
-      const word = content.slice(inner.wordStart, inner.wordEnd);
+      const word = content.slice(inner.wordStart, inner.wordEnd).toLowerCase();
+      // A prefix belongs to the slot, and there is no way to put the slot's label in front of it from here.
+      if (prefixed) {
+        prefixed = false;
+        continue;
+      }
+      prefixed = PREFIX_WORDS.has(word) && inner.end === inner.wordEnd;
       const row = sensitiveMnemonic(word);
       const operands = content.slice(inner.wordEnd, inner.end).trim();
       const operation = row
@@ -295,69 +339,75 @@ class Annotator {
   }
 
   private directive(): void {
-    const { scanner, text, state } = this;
+    const { scanner, text } = this;
     const name = text.slice(scanner.wordStart, scanner.wordEnd);
-    const handler = DIRECTIVES.get(name);
-    if (handler === undefined) return;
-    const operands = text.slice(scanner.wordEnd, scanner.end).trim();
-    switch (handler) {
-      case 'width':
-        state.width = CODE_WIDTHS[name] as 16 | 32 | 64;
-        break;
-      case 'intel':
-        state.intel = true;
-        this.note('Intel syntax is left alone');
-        break;
-      case 'att':
-        state.intel = false;
-        break;
-      case 'section':
-        this.enter(name === '.section' ? sectionOperands(operands) : [name, undefined]);
-        break;
-      case 'push':
-        state.stack = [...state.stack, { section: state.section, previous: state.previous }];
-        this.enter(sectionOperands(operands));
-        break;
-      case 'pop': {
-        const saved = state.stack.at(-1);
-        if (saved === undefined) break;
-        Object.assign(state, saved, { stack: state.stack.slice(0, -1) });
-        break;
-      }
-      case 'previous':
-        Object.assign(state, { section: state.previous, previous: state.section });
-        break;
-      case 'macro':
-        this.macroStack.push(this.state);
-        this.state = { ...state };
-        this.macros.add((/^[^\s,(]+/.exec(operands)?.[0] ?? '').toLowerCase());
-        break;
-      case 'endm':
-        this.state = this.macroStack.pop() ?? this.state;
-        break;
-      case 'irp':
-        this.passOn(operands);
-        break;
-      case 'previrt':
-        this.switch(operands);
-        break;
-      case 'set':
-        if (operands.startsWith(SWITCH_SYMBOL)) this.off = operands === `${SWITCH_SYMBOL},0`;
-        break;
-      case 'byte': {
-        const operation = state.section.executable ? readRawBytes(operands) : undefined;
-        if (operation) this.site(operation, { start: scanner.wordStart, count: 0, segment: false }, true);
-        break;
-      }
-      case 'fill': {
-        const [, target, value] = STRIDE_FILL.exec(operands) ?? [];
-        if (target === undefined) break;
-        // A slot that outgrows its stride must be an error; a negative `.fill` is only a warning.
-        const replacement = `.org ${target}${value === undefined ? '' : `,${value}`}`;
-        this.guards.push({ start: scanner.wordStart, end: scanner.end, text: replacement });
-        break;
-      }
-    }
+    Annotator.directives.get(name)?.(this, text.slice(scanner.wordEnd, scanner.end).trim());
+  }
+
+  /** What the directives that matter do, by name. */
+  static readonly directives: ReadonlyMap<string, (a: Annotator, operands: string) => void> = new Map([
+    ['.code16', (a) => a.setWidth(16)],
+    ['.code16gcc', (a) => a.setWidth(16)],
+    ['.code32', (a) => a.setWidth(32)],
+    ['.code64', (a) => a.setWidth(64)],
+    ['.intel_syntax', (a) => a.setReadable(false)],
+    ['.att_syntax', (a, operands) => a.setReadable(operands !== 'noprefix')],
+    ['.text', (a) => a.enter('.text')],
+    ['.data', (a) => a.enter('.data')],
+    ['.bss', (a) => a.enter('.bss')],
+    ['.section', (a, operands) => a.enter(...sectionOperands(operands))],
+    ['.pushsection', (a, operands) => a.push(...sectionOperands(operands))],
+    ['.popsection', (a) => Object.assign(a.state, a.state.pushed)],
+    ['.previous', ({ state }) => Object.assign(state, { section: state.previous, previous: state.section })],
+    ['.macro', (a, operands) => a.beginMacro(operands)],
+    ['.endm', (a) => a.endMacro()],
+    ['.endmacro', (a) => a.endMacro()],
+    ['.irp', (a, operands) => a.passOn(operands)],
+    ['.previrt', (a, operands) => a.switch(operands)],
+    ['.set', (a, operands) => a.switchedBefore(operands)],
+    ['.byte', (a, operands) => a.bytes(operands)],
+    ['.fill', (a, operands) => a.fill(operands)],
+  ]);
+
+  private setWidth(width: State['width']): void {
+    this.state.width = width;
+  }
+
+  /** Whether the syntax that follows is the one this annotator reads. */
+  private setReadable(readable: boolean): void {
+    this.state.foreign = !readable;
+    if (!readable) this.note('syntax other than AT&T with register prefixes is left alone');
+  }
+
+  private push(name: string, flags: string | undefined): void {
+    const { section, previous, pushed } = this.state;
+    this.state.pushed = { section, previous, pushed };
+    this.enter(name, flags);
+  }
+
+  private beginMacro(operands: string): void {
+    this.macroStack.push(this.state);
+    this.state = { ...this.state };
+    this.macros.add((/^[^\s,(]+/.exec(operands)?.[0] ?? '').toLowerCase());
+  }
+
+  private endMacro(): void {
+    this.state = this.macroStack.pop() ?? this.state;
+  }
+
+  private bytes(operands: string): void {
+    if (!this.state.section.executable) return;
+    const operation = readRawBytes(operands);
+    if (operation) this.site(operation, { start: this.scanner.wordStart, ...NO_PREFIXES }, true);
+  }
+
+  /** A slot that outgrows its stride must be an error; a negative `.fill` is only a warning. */
+  private fill(operands: string): void {
+    const { scanner } = this;
+    const [, target, value] = STRIDE_FILL.exec(operands) ?? [];
+    if (target === undefined) return;
+    const replacement = `.org ${target}${value === undefined ? '' : `,${value}`}`;
+    this.guards.push({ start: scanner.wordStart, end: scanner.end, text: replacement });
   }
 
   /** `.previrt off` and `.previrt on`: replaced by a form that the assembler knows too. */
@@ -368,7 +418,11 @@ class Annotator {
     this.replace(scanner.wordStart, scanner.end, `.set ${SWITCH_SYMBOL},${this.off ? 0 : 1}`);
   }
 
-  private enter([name, flags]: readonly [string, string | undefined]): void {
+  private switchedBefore(operands: string): void {
+    if (operands.startsWith(SWITCH_SYMBOL)) this.off = operands === `${SWITCH_SYMBOL},0`;
+  }
+
+  private enter(name: string, flags?: string): void {
     const { state } = this;
     state.previous = state.section;
     state.section = this.describeSection(name, flags);
@@ -442,44 +496,9 @@ const SWITCH_SYMBOL = '.Lprevirt';
 /** Characters of a slot's text and its record, generously. */
 const LONGEST_SLOT = 1024;
 
-const NO_PREFIXES = { count: 0, segment: false } as const;
+const DIRECTIVE_HEADS = new Heads([...Annotator.directives.keys()].map((name) => name.slice(1)));
 
-const DIRECTIVES: ReadonlyMap<
-  string,
-  | 'width'
-  | 'intel'
-  | 'att'
-  | 'section'
-  | 'push'
-  | 'pop'
-  | 'previous'
-  | 'macro'
-  | 'endm'
-  | 'irp'
-  | 'previrt'
-  | 'set'
-  | 'byte'
-  | 'fill'
-> = new Map([
-  ...Object.keys(CODE_WIDTHS).map((name) => [name, 'width'] as const),
-  ['.intel_syntax', 'intel'],
-  ['.att_syntax', 'att'],
-  ['.section', 'section'],
-  ['.text', 'section'],
-  ['.data', 'section'],
-  ['.bss', 'section'],
-  ['.pushsection', 'push'],
-  ['.popsection', 'pop'],
-  ['.previous', 'previous'],
-  ['.macro', 'macro'],
-  ['.endm', 'endm'],
-  ['.endmacro', 'endm'],
-  ['.irp', 'irp'],
-  ['.previrt', 'previrt'],
-  ['.set', 'set'],
-  ['.byte', 'byte'],
-  ['.fill', 'fill'],
-]);
+const NO_PREFIXES = { count: 0, segment: false } as const;
 
 /** Name and flags of a section, quotes removed. */
 function sectionOperands(operands: string): [string, string | undefined] {
@@ -495,18 +514,19 @@ function readQuoted(row: SensitiveMnemonic, operands: string): Operation | undef
   return readOperation(row, operands);
 }
 
-/** A segment, control or debug register is named somewhere, other than as a segment override. */
-function namesSpecialRegister(text: string, from: number, to: number): boolean {
+/** A `mov`, `push` or `pop` of nothing sensitive, of which a third of all statements consists. */
+function isPlainMove({ text, bytes, wordStart, wordEnd, end }: Scanner): boolean {
+  const stem = MOVES.find((move) => text.startsWith(move, wordStart));
+  if (stem === undefined || wordEnd - wordStart > stem.length + 1) return false;
+  return bytes[wordStart + stem.length] !== LETTER_F && !namesSpecialRegister(bytes, wordEnd, end);
+}
+
+/** A segment, control or debug register is named, other than as a segment override. */
+function namesSpecialRegister(bytes: Uint8Array, from: number, to: number): boolean {
   for (let at = from; at < to; at++) {
-    if (text.charCodeAt(at) !== 37 /* % */) continue;
-    const first = text.charCodeAt(at + 1) | 0x20;
-    const second = text.charCodeAt(at + 2) | 0x20;
-    // %[cdefgs]s
-    if (second === 115 && ((first >= 99 && first <= 103) || first === 115)) {
-      if (text.charCodeAt(at + 3) !== 58 /* : */) return true;
-    }
-    // %cr %db %dr
-    if ((first === 99 && second === 114) || (first === 100 && (second === 98 || second === 114))) return true;
+    if (bytes[at] !== PERCENT) continue;
+    const pair = (((bytes[at + 1] as number) | 0x20) << 8) | (bytes[at + 2] as number) | 0x20;
+    if (SPECIAL_PAIRS.has(pair) && bytes[at + 3] !== COLON) return true;
   }
   return false;
 }

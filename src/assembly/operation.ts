@@ -1,7 +1,12 @@
 /** From the text of one statement to the sensitive operation in it. */
 
 import type { SensitiveMnemonic } from '../x86/sensitive.ts';
-import { RAW_ENCODINGS, SENSITIVE_MNEMONICS, SENSITIVE_REGISTERS } from '../x86/sensitive.ts';
+import {
+  type OperandForm,
+  RAW_ENCODINGS,
+  SENSITIVE_MNEMONICS,
+  SENSITIVE_REGISTERS,
+} from '../x86/sensitive.ts';
 import type { SiteKindName } from '../x86/site-kinds.ts';
 import { type MemoryOperand, memoryOperand, numberValue, registerName, splitOperands } from './operands.ts';
 
@@ -28,42 +33,24 @@ export function sensitiveMnemonic(word: string): SensitiveMnemonic | undefined {
 
 /** Reads an instruction; undefined if its operands make it harmless. */
 export function readOperation(row: SensitiveMnemonic, operandText: string): Operation | undefined {
-  const { form, kind, opcodeLength } = row;
-  switch (form) {
-    case 'fixed':
-      return plain(kind, opcodeLength + (operandText.startsWith('$') ? 2 : 0));
-    case 'monitor':
-      return { ...plain(kind, opcodeLength), memory: ANY_MEMORY };
-    case 'int':
-      if (!/^[$\\]/.test(operandText)) return undefined;
-      if (numberValue(operandText.slice(1).trim()) === BREAKPOINT_VECTOR) return undefined;
-      return plain(kind, opcodeLength + 1);
-    case 'push':
-    case 'pop': {
-      const register = registerName(operandText);
-      if (register === undefined || !/^[cdefgs]s$/.test(register)) return undefined;
-      return plain(kind, opcodeLength + (/^[fg]s$/.test(register) ? 1 : 0));
-    }
-    case 'mov':
-      return readMove(row, splitOperands(operandText));
-    case 'port':
-      return readPort(row, splitOperands(operandText));
-    case 'ins':
-      return plain(kind, opcodeLength);
-    case 'outs': {
-      const source = splitOperands(operandText)[0];
-      const override = source !== undefined && (memoryOperand(source)?.segmentOverride ?? false);
-      return { ...plain(kind, opcodeLength), memory: { ...ANY_MEMORY, segmentOverride: override } };
-    }
-    case 'far': {
-      const operands = splitOperands(operandText);
-      if (operands.length === 2) return plain(kind, opcodeLength + 6);
-      return withModrm(kind, opcodeLength, operands);
-    }
-    case 'modrm':
-      return withModrm(kind, opcodeLength, splitOperands(operandText));
-  }
+  return READERS[row.form](row, operandText);
 }
+
+const READERS: Readonly<
+  Record<OperandForm, (row: SensitiveMnemonic, operandText: string) => Operation | undefined>
+> = {
+  fixed: ({ kind, opcodeLength }, operand) => plain(kind, opcodeLength + (operand.startsWith('$') ? 2 : 0)),
+  monitor: ({ kind, opcodeLength }) => ({ ...plain(kind, opcodeLength), memory: ANY_MEMORY }),
+  int: readInterrupt,
+  push: readStack,
+  pop: readStack,
+  mov: (row, operands) => readMove(row, splitOperands(operands)),
+  port: (row, operands) => readPort(row, splitOperands(operands)),
+  ins: ({ kind, opcodeLength }) => plain(kind, opcodeLength),
+  outs: readOutString,
+  far: readFar,
+  modrm: ({ kind, opcodeLength }, operands) => withModrm(kind, opcodeLength, splitOperands(operands)),
+};
 
 /** An instruction spelled as `.byte`s, without operands. */
 export function readRawBytes(list: string): Operation | undefined {
@@ -79,6 +66,29 @@ const plain = (kind: SiteKindName, length: number): Operation => ({
   memory: undefined,
   opaque: false,
 });
+
+function readInterrupt({ kind, opcodeLength }: SensitiveMnemonic, operand: string): Operation | undefined {
+  if (!/^[$\\]/.test(operand)) return undefined;
+  if (numberValue(operand.slice(1).trim()) === BREAKPOINT_VECTOR) return undefined;
+  return plain(kind, opcodeLength + 1);
+}
+
+function readStack({ kind, opcodeLength }: SensitiveMnemonic, operand: string): Operation | undefined {
+  const register = registerName(operand);
+  if (register === undefined || !/^[cdefgs]s$/.test(register)) return undefined;
+  return plain(kind, opcodeLength + (/^[fg]s$/.test(register) ? 1 : 0));
+}
+
+function readOutString({ kind, opcodeLength }: SensitiveMnemonic, operands: string): Operation {
+  const source = splitOperands(operands)[0];
+  const segmentOverride = source !== undefined && (memoryOperand(source)?.segmentOverride ?? false);
+  return { ...plain(kind, opcodeLength), memory: { ...ANY_MEMORY, segmentOverride } };
+}
+
+function readFar({ kind, opcodeLength }: SensitiveMnemonic, operandText: string): Operation {
+  const operands = splitOperands(operandText);
+  return operands.length === 2 ? plain(kind, opcodeLength + 6) : withModrm(kind, opcodeLength, operands);
+}
 
 function withModrm(kind: SiteKindName, opcodeLength: number, operands: string[]): Operation {
   const memory = operands.map(memoryOperand).find((operand) => operand !== undefined);

@@ -38,6 +38,8 @@ const isBlank = (code: number) => code === SPACE || code === TAB || code === CAR
 
 export class Scanner {
   readonly text: string;
+  /** The characters' codes; at least a few zeros follow the last. */
+  readonly bytes: Uint8Array;
   /** Where the statement begins: its first label, or its first word. */
   start = 0;
   /** The first word after the labels: `wordStart === wordEnd` for a statement of labels only. */
@@ -57,18 +59,27 @@ export class Scanner {
   private midLine = false;
 
   /** Text is taken as one character a byte (latin1), so that any encoding passes through. */
-  constructor(text: string, position = 0) {
+  constructor(text: string, bytes: Uint8Array = toBytes(text)) {
     this.text = text;
-    this.position = position;
+    this.bytes = bytes;
+    this.position = 0;
+  }
+
+  /** Another cursor on the same text, behind the same statement. */
+  fork(): Scanner {
+    const fork = new Scanner(this.text, this.bytes);
+    fork.position = this.position;
+    fork.midLine = this.midLine;
+    return fork;
   }
 
   /** Moves to the next statement; false at the end of the text. */
   next(): boolean {
-    const { text } = this;
-    const { length } = text;
+    const { bytes } = this;
+    const { length } = this.text;
     let at = this.position;
     for (;;) {
-      const code = text.charCodeAt(at);
+      const code = byteAt(bytes, at);
       if (isBlank(code) || code === SEMICOLON) {
         at++;
         continue;
@@ -79,15 +90,15 @@ export class Scanner {
         continue;
       }
       if (code === HASH) {
-        at = endOfLine(text, at);
+        at = endOfLine(bytes, at);
         continue;
       }
-      if (code === SLASH && text.charCodeAt(at + 1) === STAR) {
-        at = endOfBlockComment(text, at);
+      if (code === SLASH && byteAt(bytes, at + 1) === STAR) {
+        at = endOfBlockComment(this.text, at);
         continue;
       }
       if (code === SLASH && !this.midLine) {
-        at = endOfLine(text, at);
+        at = endOfLine(bytes, at);
         continue;
       }
       if (at >= length) {
@@ -106,40 +117,40 @@ export class Scanner {
 
   /** Passes the labels; sets `wordStart` and returns the end of the word. */
   private findWord(from: number): number {
-    const { text } = this;
+    const { bytes } = this;
     let at = from;
     for (;;) {
       this.wordStart = at;
-      if (text.charCodeAt(at) === QUOTE) {
+      if (byteAt(bytes, at) === QUOTE) {
         // A quoted name; only a label if a colon follows.
-        const close = endOfString(text, at);
-        if (text.charCodeAt(close) !== COLON) return at;
+        const close = endOfString(bytes, at);
+        if (byteAt(bytes, close) !== COLON) return at;
         at = close;
       } else {
-        while (WORD[text.charCodeAt(at)] === 1) at++;
+        while (WORD[byteAt(bytes, at)] === 1) at++;
         if (at === this.wordStart) return at;
       }
       const wordEnd = at;
-      let code = text.charCodeAt(at);
-      while (code === SPACE || code === TAB) code = text.charCodeAt(++at);
+      let code = byteAt(bytes, at);
+      while (code === SPACE || code === TAB) code = byteAt(bytes, ++at);
       if (code !== COLON) return wordEnd;
       this.labelled = true;
       this.lastLabel = this.wordStart;
-      code = text.charCodeAt(++at);
-      while (code === SPACE || code === TAB) code = text.charCodeAt(++at);
+      code = byteAt(bytes, ++at);
+      while (code === SPACE || code === TAB) code = byteAt(bytes, ++at);
     }
   }
 
   /** From the end of the first word to the end of the statement. */
   private findEnd(from: number): void {
-    const { text } = this;
-    const { length } = text;
+    const { bytes } = this;
+    const { length } = this.text;
     let at = from;
     let end = -1;
     this.quoted = false;
     for (;;) {
-      let code = text.charCodeAt(at);
-      while (STOP[code] !== 1 && at < length) code = text.charCodeAt(++at);
+      let code = byteAt(bytes, at);
+      while (STOP[code] !== 1 && at < length) code = byteAt(bytes, ++at);
       if (at >= length) break;
       if (code === NEWLINE) {
         this.midLine = false;
@@ -151,19 +162,19 @@ export class Scanner {
       }
       if (code === HASH) {
         end = at;
-        at = endOfLine(text, at);
+        at = endOfLine(bytes, at);
         this.midLine = false;
         break;
       }
       if (code === QUOTE) {
         this.quoted = true;
-        at = endOfString(text, at);
+        at = endOfString(bytes, at);
       } else if (code === APOSTROPHE) {
-        at = endOfCharacter(text, at);
-      } else if (text.charCodeAt(at + 1) === STAR) {
-        const close = endOfBlockComment(text, at);
-        const rest = nextNonBlank(text, close);
-        const following = text.charCodeAt(rest);
+        at = endOfCharacter(bytes, at);
+      } else if (byteAt(bytes, at + 1) === STAR) {
+        const close = endOfBlockComment(this.text, at);
+        const rest = nextNonBlank(bytes, close);
+        const following = byteAt(bytes, rest);
         if (rest >= length || following === NEWLINE || following === SEMICOLON || following === HASH) {
           end = at;
         }
@@ -175,14 +186,28 @@ export class Scanner {
     }
     this.position = at;
     if (end < 0) end = at;
-    while (end > this.wordEnd && isBlank(text.charCodeAt(end - 1))) end--;
+    while (end > this.wordEnd && isBlank(byteAt(bytes, end - 1))) end--;
     this.end = end;
   }
 }
 
-function endOfLine(text: string, from: number): number {
-  const newline = text.indexOf('\n', from);
-  return newline < 0 ? text.length : newline;
+/**
+ * The characters as bytes, for there is nothing faster to look at one by one,
+ * and zeros behind them, so that looking ahead needs no check.
+ */
+function toBytes(text: string): Uint8Array {
+  const bytes = Buffer.alloc(text.length + LOOK_AHEAD);
+  bytes.write(text, 'latin1');
+  return bytes;
+}
+
+const LOOK_AHEAD = 4;
+
+const byteAt = (bytes: Uint8Array, at: number): number => bytes[at] as number;
+
+function endOfLine(bytes: Uint8Array, from: number): number {
+  const newline = bytes.indexOf(NEWLINE, from);
+  return newline < 0 ? bytes.length - LOOK_AHEAD : newline;
 }
 
 function endOfBlockComment(text: string, from: number): number {
@@ -190,18 +215,18 @@ function endOfBlockComment(text: string, from: number): number {
   return close < 0 ? text.length : close + 2;
 }
 
-function nextNonBlank(text: string, from: number): number {
+function nextNonBlank(bytes: Uint8Array, from: number): number {
   let at = from;
-  while (isBlank(text.charCodeAt(at))) at++;
+  while (isBlank(byteAt(bytes, at))) at++;
   return at;
 }
 
 /** The offset after the closing quote of the string that opens at `from`. */
-function endOfString(text: string, from: number): number {
-  const { length } = text;
+function endOfString(bytes: Uint8Array, from: number): number {
+  const length = bytes.length - LOOK_AHEAD;
   let at = from + 1;
   while (at < length) {
-    const code = text.charCodeAt(at);
+    const code = byteAt(bytes, at);
     if (code === QUOTE) return at + 1;
     at += code === BACKSLASH ? 2 : 1;
   }
@@ -209,10 +234,10 @@ function endOfString(text: string, from: number): number {
 }
 
 /** The offset after the character constant that opens at `from`. */
-function endOfCharacter(text: string, from: number): number {
+function endOfCharacter(bytes: Uint8Array, from: number): number {
   let at = from + 1;
-  if (text.charCodeAt(at) === BACKSLASH) at++;
-  if (text.charCodeAt(at) === NEWLINE || at >= text.length) return at;
+  if (byteAt(bytes, at) === BACKSLASH) at++;
+  if (byteAt(bytes, at) === NEWLINE || at >= bytes.length - LOOK_AHEAD) return at;
   at++;
-  return text.charCodeAt(at) === APOSTROPHE ? at + 1 : at;
+  return byteAt(bytes, at) === APOSTROPHE ? at + 1 : at;
 }

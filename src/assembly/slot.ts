@@ -57,11 +57,17 @@ export interface SlotLabels {
 
 /** Picks numeric local labels that do not occur in the text. */
 export function chooseLabels(text: string): SlotLabels {
-  for (let stem = 7777; ; stem++) {
-    if (!text.includes(`${stem}1`) && !text.includes(`${stem}2`))
-      return { begin: `${stem}1`, end: `${stem}2` };
-  }
+  const labels = (stem: number) => ({ begin: `${stem}1`, end: `${stem}2` });
+  const usual = labels(FIRST_STEM);
+  if (!text.includes(usual.begin) && !text.includes(usual.end)) return usual;
+  const taken = new Set([...text.matchAll(/\d{4,}(?=[12])/g)].map(([stem]) => Number(stem)));
+  let stem = FIRST_STEM;
+  while (taken.has(stem)) stem++;
+  return labels(stem);
 }
+
+/** Labels that nobody writes by hand. */
+const FIRST_STEM = 7777;
 
 /**
  * What goes in front of the instruction. Prefixes are statements of their own,
