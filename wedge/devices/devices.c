@@ -114,10 +114,10 @@ void devices_run(u64 now) {
 
 void devices_reset(u64 ram) {
     machine_devices.system = (struct system_ports){.port_92 = 2};
+    i8259_reset();
     i8254_reset();
     mc146818_reset(ram);
     uart_reset();
     pci_reset();
     virtio_blk_reset();
-    i8259_reset();
 }

@@ -227,9 +227,13 @@ void elcr_write(u16 port, u8 value) {
     settle();
 }
 
-/* The firmware's vectors, PCI interrupts level-triggered, everything masked. Nothing requests yet. */
+/* The firmware's vectors, PCI interrupts level-triggered, everything masked. The timer's OUT is already high. */
 void i8259_reset(void) {
     enum { ICW4_8086 = 1 };
-    *master = (struct i8259){.imr = 0xff, .icw1 = ICW1 | ICW1_IC4, .icw2 = 0x08, .icw4 = ICW4_8086};
-    *slave = (struct i8259){.imr = 0xff, .icw1 = ICW1 | ICW1_IC4, .icw2 = 0x70, .icw4 = ICW4_8086, .elcr = 0x0c};
+    const struct i8259 initialized = {.imr = 0xff, .icw1 = ICW1 | ICW1_IC4, .icw4 = ICW4_8086};
+    *master = *slave = initialized;
+    master->icw2 = 0x08;
+    master->lines = 1 << IRQ_TIMER;
+    slave->icw2 = 0x70;
+    slave->elcr = 0x0c;
 }
