@@ -14,6 +14,7 @@
 #include "mmu.h"
 
 #include "core/cpu.h"
+#include "core/crash.h"
 #include "core/port.h"
 
 #define REGION_PAGES 1024u /* what one page-directory entry covers */
@@ -33,6 +34,9 @@ static u32 evict_next;
 /* Set while a page that only supervisor code may write (CR0.WP clear) is mapped writable. */
 static bool lax;
 
+
+
+
 /* Memory that is not there reads as all ones and forgets what is written. */
 static u8 absent[PAGE_SIZE];
 
@@ -40,20 +44,37 @@ static bool paging(void) { return cpu.cr0 & CR0_PG; }
 
 static bool is_large(u32 directory) { return directory & PTE_PS; }
 
-static void drop_region(u32 region) {
-    if (!region_count[region])
-        return;
-    port_unmap(gva(region << 22), REGION_PAGES);
+static void forget_region(u32 region) {
     memset(&filled[region * REGION_PAGES], 0, REGION_PAGES * sizeof filled[0]);
     runs -= region_runs[region];
     region_count[region] = 0;
     region_runs[region] = 0;
 }
 
+static void drop_all(void) {
+    port_unmap_all();
+    for (u32 region = 0; region < REGIONS; region++)
+        if (region_count[region])
+            forget_region(region);
+    lax = false;
+}
+
+static void drop_region(u32 region) {
+    if (!region_count[region])
+        return;
+    if (port_unmap(gva(region << 22), REGION_PAGES))
+        forget_region(region);
+    else
+        drop_all();
+}
+
 /* Unmaps pages of one region; holes among them are allowed. */
 static void drop_pages(u32 page, u32 count) {
     u32 region = page / REGION_PAGES;
-    port_unmap(gva(page << 12), count);
+    if (!port_unmap(gva(page << 12), count)) {
+        drop_all();
+        return;
+    }
     for (u32 i = 0; i < count; i++) {
         region_count[region] -= filled[page + i] != 0;
         filled[page + i] = 0;
@@ -97,7 +118,12 @@ static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
     bool writable = map_writable(entry, directory);
     if (writable && !(entry & directory & PTE_W))
         lax = true;
-    port_map(gva(page << 12), gpa(entry & PAGE_MASK), count, writable, entry & directory & PTE_U);
+    bool user = entry & directory & PTE_U;
+    if (!port_map(gva(page << 12), gpa(entry & PAGE_MASK), count, writable, user)) {
+        drop_all();
+        if (!port_map(gva(page << 12), gpa(entry & PAGE_MASK), count, writable, user))
+            crash("no room for a single mapping, at %x", page << 12);
+    }
     u32 value = (entry & ~(u32)ENTRY_IGNORED) | (writable ? MAPPED_WRITABLE : 0);
     for (u32 i = 0; i < count; i++, value += PAGE_SIZE) {
         if (!filled[page + i])
@@ -216,7 +242,7 @@ static void revalidate_region(u32 region, bool global) {
     for (u32 i = 0; i < REGION_PAGES; i++) {
         u32 entry = filled[base + i];
         if (!entry)
-            continue;
+            continue; /* also after drop_all */
         if (stays_global(entry, global) || (table && still_valid(entry, table[i]))) {
             if (length)
                 drop_pages(start, length);
@@ -255,11 +281,7 @@ void mmu_invalidate_page(gva_t address) {
         drop_pages(page, 1);
 }
 
-void mmu_mode_changed(void) {
-    for (u32 region = 0; region < REGIONS; region++)
-        drop_region(region);
-    lax = false;
-}
+void mmu_mode_changed(void) { drop_all(); }
 
 void mmu_enter_user(void) {
     if (unlikely(lax))

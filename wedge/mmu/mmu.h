@@ -55,10 +55,12 @@ bool guest_write(gva_t address, const void *from, u32 size, access_t access);
 
 /* --- What a target provides for the MMU --- */
 
-/* Maps `pages` contiguous pages; replaces what is there. */
-void port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user);
-/* Removes whatever is mapped in the range. */
-void port_unmap(gva_t address, u32 pages);
+/* Maps `pages` contiguous pages; replaces what is there. False if there is no room for one more mapping. */
+bool port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user);
+/* Removes whatever is mapped in the range. False if that would split a mapping and there is no room for two. */
+bool port_unmap(gva_t address, u32 pages);
+/* Removes all mappings of guest pages. */
+void port_unmap_all(void);
 /* How many separate mappings the target can hold. */
 u32 port_map_limit(void);
 

@@ -11,7 +11,7 @@
 #include "mmu/mmu.h"
 
 volatile u32 attention;
-bool wedge_stepping;
+bool wedge_stepping, user_stepping;
 
 #define NO_SELECTOR 0xffffffff
 
@@ -186,8 +186,12 @@ u32 real_flags(void) {
 
 void wedge_enter(void) {
     take_flags(captured_flags);
-    if (cpu.cpl == 3)
+    if (cpu.cpl == 3) {
         segments_capture();
+        if (user_stepping)
+            cpu.eflags |= FLAG_TF;
+        user_stepping = false;
+    }
     cpu.shadow = 0;
     wedge_stepping = false;
 

@@ -72,6 +72,8 @@ void wedge_service(void);
 extern volatile u32 attention;
 /* Real TF is ours: interrupts wait for the end of one guest instruction. */
 extern bool wedge_stepping;
+/* User code stepped itself into an entry: its TF was on, though it is off by now. */
+extern bool user_stepping;
 
 /* switch.S */
 extern char leave_restart[], leave_begin[], leave_end[];

@@ -90,7 +90,7 @@ void *port_ram(gpa_t address, u64 size) {
 
 u32 port_map_limit(void) { return MAP_LIMIT; }
 
-static void map_absent(u32 address, u64 size) {
+static bool map_absent(u32 address, u64 size) {
     static bool prepared;
     if (!prepared) {
         long at = host_mmap(0, ABSENT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, absent_fd, 0);
@@ -100,14 +100,12 @@ static void map_absent(u32 address, u64 size) {
         host_munmap(at, ABSENT_SIZE);
         prepared = true;
     }
-    long result = host_mmap(address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, absent_fd, 0);
-    if (host_failed(result))
-        host_fail("cannot map memory that is not there", result);
+    return !host_failed(host_mmap(address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, absent_fd, 0));
 }
 
 static bool overlaps_wedge(u64 start, u64 end) { return start < HOSTED_END && end > WEDGE_BASE; }
 
-void port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user) {
+bool port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user) {
     (void)user; /* one process: the guest's user code sees what its kernel sees */
     u64 start = address.value, end = start + (u64)pages * PAGE_SIZE, from = physical.value;
     if (overlaps_wedge(start, end))
@@ -117,29 +115,29 @@ void port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user
         from += map_floor - start;
         start = map_floor;
         if (start >= end)
-            return;
+            return true;
     }
     u64 present = from >= ram_size ? 0 : ram_size - from;
     if (present > end - start)
         present = end - start;
     if (present) {
         int protection = PROT_READ | PROT_EXEC | (writable ? PROT_WRITE : 0);
-        long result = host_mmap(start, present, protection, MAP_SHARED | MAP_FIXED, ram_fd, from);
-        if (host_failed(result))
-            crash("the host refuses to map guest page %x", address.value);
+        if (host_failed(host_mmap(start, present, protection, MAP_SHARED | MAP_FIXED, ram_fd, from)))
+            return false;
     }
-    if (start + present < end)
-        map_absent(start + present, end - start - present);
+    return start + present == end || map_absent(start + present, end - start - present);
 }
 
-void port_unmap(gva_t address, u32 pages) {
+static bool unmap(u64 start, u64 end) { return start >= end || !host_failed(host_munmap(start, end - start)); }
+
+bool port_unmap(gva_t address, u32 pages) {
     u64 start = address.value, end = start + (u64)pages * PAGE_SIZE;
-    if (!overlaps_wedge(start, end)) {
-        host_munmap(start, end - start);
-        return;
-    }
-    if (start < WEDGE_BASE)
-        host_munmap(start, WEDGE_BASE - start);
-    if (end > HOSTED_END)
-        host_munmap(HOSTED_END, end - HOSTED_END);
+    if (!overlaps_wedge(start, end))
+        return unmap(start, end);
+    return unmap(start, WEDGE_BASE) && unmap(HOSTED_END, end);
+}
+
+void port_unmap_all(void) {
+    unmap(0, WEDGE_BASE);
+    unmap(HOSTED_END, 1ul << 32);
 }

@@ -188,8 +188,10 @@ static void on_trap(int signal, struct siginfo *info, struct ucontext *frame) {
     struct sigcontext *context = &frame->uc_mcontext;
     if (context->trapno == VECTOR_DB && !in_guest(context)) {
         /* Stepping on: through an entry, or into the wedge, which looks for interrupts on its way out. */
-        if (context->cs != HOST_CS32)
+        if (context->cs != HOST_CS32) {
             context->eflags &= ~(u64)FLAG_TF;
+            user_stepping = cpu.cpl == 3 && !wedge_stepping;
+        }
         return;
     }
     if (context->cs != HOST_CS32)
