@@ -281,7 +281,7 @@ class Annotator {
     const long = state.width === 64;
     const absolute = travels || policy.absolute || state.section.absolute;
     const widening = widen(operation, prefixes, absolute, long);
-    const flagsLive = travels || flagsLiveAfter(kind, this.scanner.fork());
+    const flagsLive = travels || flagsLiveAfter(kind, this.scanner);
     return { kind, domain, widening, flagsLive, absolute, long };
   }
 

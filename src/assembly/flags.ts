@@ -1,4 +1,4 @@
-/** Whether the arithmetic flags are still wanted after a site: a short look ahead, on the safe side. */
+/** Whether the arithmetic flags are still wanted after a site: short looks ahead and back, on the safe side. */
 import type { SiteKindName } from '../x86/site-kinds.ts';
 import { sensitiveMnemonic } from './operation.ts';
 import type { Scanner } from './scanner.ts';
@@ -20,8 +20,11 @@ const SENSITIVE_THAT_IGNORE =
 /** Sensitive operations after which control is elsewhere. */
 const LEAVES = /^(iret|far_.*|sys.*|int|entry_.*|rsm)$/;
 
-/** Directives that neither place bytes nor leave the section. */
+/** Directives that place no instructions. */
 const PASSIVE_DIRECTIVE = /^\.(loc|cfi_.*|p2align|align|balign|file|size|type|globl|local|previrt)$/;
+
+/** Sensitive operations whose result is in the flags. */
+const SETS_FLAGS = /^(popf|verr|verw|lar|lsl|arpl)$/;
 
 /** Statements looked at before giving up. */
 const HORIZON = 16;
@@ -31,18 +34,43 @@ function withSuffixes(mnemonics: string): string[] {
 }
 
 /**
- * True unless the flags that an operation of this kind leaves are certainly
- * overwritten before anything can read them. The scanner stands behind it, and moves.
+ * True unless the flags that the scanner's statement, an operation of this kind,
+ * leaves are certainly never read.
  */
 export function flagsLiveAfter(kind: SiteKindName, scanner: Scanner): boolean {
   if (LEAVES.test(kind)) return true;
+  if (!SETS_FLAGS.test(kind) && startsWithoutFlags(scanner)) return false;
+  return readAhead(scanner.fork());
+}
+
+/**
+ * To the compiler every inline assembly statement destroys the flags, so none
+ * can have been passed in: until something sets them there is nothing to keep.
+ */
+function startsWithoutFlags(scanner: Scanner): boolean {
+  if (scanner.inlineAsm === undefined) return false;
+  const before = scanner.fork(scanner.inlineAsm);
+  for (let seen = 0; seen < HORIZON && before.next(); seen++) {
+    if (before.start === scanner.start) return true;
+    if (!leavesFlagsAlone(currentWord(before))) return false;
+  }
+  return false;
+}
+
+function readAhead(scanner: Scanner): boolean {
   for (let seen = 0; seen < HORIZON && scanner.next(); seen++) {
     if (scanner.labelled) return true;
-    const word = scanner.text.slice(scanner.wordStart, scanner.wordEnd).toLowerCase();
+    const word = currentWord(scanner);
     if (OVERWRITES.has(word)) return false;
-    if (IGNORES.has(word) || PASSIVE_DIRECTIVE.test(word)) continue;
-    const sensitive = sensitiveMnemonic(word);
-    if (sensitive === undefined || !SENSITIVE_THAT_IGNORE.test(sensitive.kind)) return true;
+    if (!leavesFlagsAlone(word)) return true;
   }
   return true;
 }
+
+function leavesFlagsAlone(word: string): boolean {
+  if (IGNORES.has(word) || PASSIVE_DIRECTIVE.test(word)) return true;
+  const sensitive = sensitiveMnemonic(word);
+  return sensitive !== undefined && SENSITIVE_THAT_IGNORE.test(sensitive.kind);
+}
+
+const currentWord = ({ text, wordStart, wordEnd }: Scanner) => text.slice(wordStart, wordEnd).toLowerCase();

@@ -23,6 +23,9 @@ const STAR = 42;
 const SLASH = 47;
 const COLON = 58;
 const SEMICOLON = 59;
+const DIGIT_ONE = 49;
+const LETTER_A = 65;
+const LETTER_N = 78;
 const BACKSLASH = 92;
 
 /** Classes of characters, by code: 1 may stand in a word (name, mnemonic, label, macro argument). */
@@ -53,10 +56,17 @@ export class Scanner {
   lastLabel = 0;
   /** The statement holds a string. */
   quoted = false;
+  /**
+   * Where the compiler's inline assembly statement around this statement begins;
+   * undefined outside of one, and in assembly that stands at file level.
+   */
+  inlineAsm: number | undefined = undefined;
   /** Where the search for the next statement begins. */
   position: number;
   /** No newline since the last statement. */
   private midLine = false;
+  /** In the compiler's `#APP` block. */
+  private app = false;
 
   /** Text is taken as one character a byte (latin1), so that any encoding passes through. */
   constructor(text: string, bytes: Uint8Array = toBytes(text)) {
@@ -65,11 +75,11 @@ export class Scanner {
     this.position = 0;
   }
 
-  /** Another cursor on the same text, behind the same statement. */
-  fork(): Scanner {
+  /** Another cursor on the same text: behind the same statement, or where a line ends. */
+  fork(lineEnd?: number): Scanner {
     const fork = new Scanner(this.text, this.bytes);
-    fork.position = this.position;
-    fork.midLine = this.midLine;
+    fork.position = lineEnd ?? this.position;
+    fork.midLine = lineEnd === undefined && this.midLine;
     return fork;
   }
 
@@ -90,7 +100,9 @@ export class Scanner {
         continue;
       }
       if (code === HASH) {
-        at = endOfLine(bytes, at);
+        const end = endOfLine(bytes, at);
+        this.noteMarker(at, end);
+        at = end;
         continue;
       }
       if (code === SLASH && byteAt(bytes, at + 1) === STAR) {
@@ -113,6 +125,27 @@ export class Scanner {
     this.wordEnd = at;
     this.findEnd(at);
     return true;
+  }
+
+  /**
+   * The compiler puts its inline assembly between `#APP` and `#NO_APP`, and each
+   * statement in there between `# LINE "FILE" 1` and `# 0 "" 2`.
+   */
+  private noteMarker(from: number, end: number): void {
+    const { text, bytes } = this;
+    const next = bytes[from + 1];
+    if (next === SPACE) {
+      const flag = bytes[end - 1];
+      if (this.app && bytes[end - 2] === SPACE && bytes[end - 3] === QUOTE) {
+        this.inlineAsm = flag === DIGIT_ONE ? end : undefined;
+      }
+    } else if (next === LETTER_A || next === LETTER_N) {
+      const marker = text.slice(from, Math.min(end, from + 8));
+      if (marker === '#APP') this.app = true;
+      else if (marker === '#NO_APP') this.app = false;
+      else return;
+      this.inlineAsm = undefined;
+    }
   }
 
   /** Passes the labels; sets `wordStart` and returns the end of the word. */
