@@ -34,7 +34,21 @@ const SUPPORT = [
 ] as const;
 
 /** The tests in the order in which they run, from the simplest to the hardest. */
-const TESTS = ['flags', 'each', 'iret', 'user', 'fault'] as const;
+const TESTS = [
+  'flags',
+  'each',
+  'iret',
+  'user',
+  'fault',
+  'shadow',
+  'segment',
+  'descriptor',
+  'control',
+  'far',
+  'exception',
+  'operand',
+  'string',
+] as const;
 
 const FLAGS = [
   '-m32',

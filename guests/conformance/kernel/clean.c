@@ -31,7 +31,6 @@ void clean_up(void) {
     load_gdt();
     load_idt();
     load_task();
-    asm volatile("lldt %w0" : : "r"(0));
     memset(window_table, 0, sizeof window_table);
     page_directory[BIG_WINDOW >> 22] = 0;
     page_directory[(BIG_WINDOW >> 22) + 1] = 0;

@@ -2,6 +2,11 @@
 #include "layout.h"
 
     .text
+#define M \
+    .pushsection .rodata.marks, "a"; \
+    .long 9f; \
+    .popsection; \
+    9:
 #define CODE(name, inputs, ...)                                                                    \
     .globl site_##name, site_##name##_end;                                                         \
     site_##name: __VA_ARGS__;                                                                      \

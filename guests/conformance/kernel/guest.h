@@ -131,6 +131,12 @@ void push_words(struct regs *regs, u32 count, const u32 *words);
 
 /* `start`, `end` or `elsewhere`: where the run's EIP was, whatever its slot's width. */
 const char *place(const struct code *code, u32 eip);
+/* Number of the marked instruction at `eip`, or -1. */
+s32 mark_index(const struct code *code, u32 eip);
+/* Address of a marked instruction in the kernel. */
+u32 mark_address(const struct code *code, u32 index);
+/* Prints the number of the instruction at `eip`, or its place(). */
+void print_place(const struct code *code, u32 eip);
 /* Prints the result: `ok`, or `#GP(18), eip at start`. */
 void print_outcome(const struct code *code);
 /* Prints every register that is not as it was. */
@@ -166,7 +172,8 @@ void jump_to_runner(void) __attribute__((noreturn));
 #define CODE(name, ...) CODE_##name,
 enum code_id {
 #include "sites.h"
-    CODE_COUNT
+    CODE_COUNT,
+    CODE_SEQUENCES = CODE_sti_nops, /* from here on more than one instruction, or not sensitive */
 };
 #undef CODE
 extern const struct code codes[CODE_COUNT];

@@ -3,8 +3,8 @@
 
 extern u8 user_data[];
 
-/* A frame or words to pop. `END` stands for the code's end, in whichever program it runs. */
-enum { END = 0xe4d };
+/* A frame or words to pop. END stands for the code's end, in whichever program it runs, SECOND for its second marked instruction. */
+enum { END = 0xe4d, SECOND = 0x5ec };
 
 static const struct {
     enum code_id code;
@@ -15,6 +15,8 @@ static const struct {
     {CODE_popf, 1, {FIXED | ARITHMETIC}},
     {CODE_popfw, 1, {FIXED | ARITHMETIC}},
     {CODE_iret, 3, {END, KERNEL_CS, FIXED | CF | ZF}},
+    {CODE_popf_nops, 1, {FIXED | IF}},
+    {CODE_iret_nops, 3, {SECOND, KERNEL_CS, FIXED | IF}},
     {CODE_pop_ss, 1, {KERNEL_DS}},
     {CODE_pop_ds, 1, {KERNEL_DS}},
     {CODE_pop_es, 1, {KERNEL_DS}},
@@ -48,6 +50,8 @@ static const struct {
 };
 
 static u32 resolve(u32 word, const struct code *code, bool user) {
+    if (word == SECOND)
+        return mark_address(code, 1);
     return word == END ? (u32)(user ? code->user_end : code->end) : word;
 }
 

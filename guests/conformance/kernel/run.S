@@ -16,6 +16,7 @@
 
 #define SAVE push %ebp; push %ebx; push %esi; push %edi
 #define ARGUMENT 20
+#define SAVE_SEGMENT(name, offset) mov %name, %ecx; mov %cx, %ss:result+SEGMENTS+offset
 #define LOAD_REGISTERS \
     mov ECX(%eax), %ecx; mov EDX(%eax), %edx; mov EBX(%eax), %ebx; mov EBP(%eax), %ebp; \
     mov ESI(%eax), %esi; mov EDI(%eax), %edi
@@ -58,27 +59,27 @@ run_user_enter:
     pop %eax
     iret
 
-/* Where kernel code under test goes on: not one flag may change before it is saved. */
+/* Where kernel code under test goes on: not one flag may change before it is saved, and DS may be anything. */
     .globl run_done
 run_done:
-    mov %eax, result+EAX
-    mov %ecx, result+ECX
-    mov %edx, result+EDX
-    mov %ebx, result+EBX
-    mov %esp, result+ESP
-    mov %ebp, result+EBP
-    mov %esi, result+ESI
-    mov %edi, result+EDI
-    mov run_stack, %esp
+    mov %eax, %ss:result+EAX
+    mov %ecx, %ss:result+ECX
+    mov %edx, %ss:result+EDX
+    mov %ebx, %ss:result+EBX
+    mov %esp, %ss:result+ESP
+    mov %ebp, %ss:result+EBP
+    mov %esi, %ss:result+ESI
+    mov %edi, %ss:result+EDI
+    mov %ss:run_stack, %esp
     pushf
-    popl result+EFLAGS
-    mov %cs, result+SEGMENTS
-    mov %ss, result+SEGMENTS+2
-    mov %ds, result+SEGMENTS+4
-    mov %es, result+SEGMENTS+6
-    mov %fs, result+SEGMENTS+8
-    mov %gs, result+SEGMENTS+10
-    movl $-1, result+VECTOR
+    popl %ss:result+EFLAGS
+    SAVE_SEGMENT(cs, 0)
+    SAVE_SEGMENT(ss, 2)
+    SAVE_SEGMENT(ds, 4)
+    SAVE_SEGMENT(es, 6)
+    SAVE_SEGMENT(fs, 8)
+    SAVE_SEGMENT(gs, 10)
+    movl $-1, %ss:result+VECTOR
 
 /* Leaves a run from wherever it was. */
     .globl run_leave

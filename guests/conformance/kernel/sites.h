@@ -4,6 +4,7 @@
  *
  *   CODE(name, (registers and traits), instructions)
  *
+ * M in front of an instruction marks it, so that a place in a sequence can be given as a number.
  * Included by codes.S and user.S as code, by guest.h and codes.c as a table.
  * What has not got what it needs (a frame, an operand) is given it by its tests.
  */
@@ -117,6 +118,7 @@ CODE(far_ret, (), lret)
 CODE(far_ret_release, (), lret $8)
 
 /* System calls. */
+CODE(sysenter, (), sysenter)
 CODE(sysexit, (), sysexit)
 CODE(int_kernel, (), int $GATE_KERNEL)
 CODE(int_absent, (), int $GATE_ABSENT)
@@ -150,3 +152,30 @@ CODE(outsl, (.in.edx = 0x5000, .in.esi = ADDRESS(operand_bytes)), outsl)
 CODE(rep_outsb, (.in.edx = 0x3ff, .in.ecx = 16, .in.esi = ADDRESS(operand_bytes)), rep outsb)
 CODE(rep_outsw, (.in.edx = 0x5000, .in.ecx = 8, .in.esi = ADDRESS(operand_bytes)), rep outsw)
 CODE(rep_outsl, (.in.edx = 0x5000, .in.ecx = 4, .in.esi = ADDRESS(operand_bytes)), rep outsl)
+
+/* Sequences. */
+CODE(sti_nops, (), M sti; M nop; M nop; M nop)
+CODE(sti_sti, (), M sti; M sti; M nop; M nop)
+CODE(sti_cli, (), M sti; M cli; M nop; M nop)
+CODE(sti_hlt, (), M sti; M hlt; M nop; M nop)
+CODE(sti_pushf, (), M sti; M pushf; M pop %eax; M nop)
+CODE(sti_out, (.in.edx = 0x3ff), M sti; M outb %al, %dx; M nop; M nop)
+CODE(popf_nops, (), M popf; M nop; M nop)
+CODE(iret_nops, (), M iret; M nop; M nop)
+CODE(load_fs, (), mov %fs:(%esi), %eax)
+CODE(load_gs, (), mov %gs:(%esi), %eax)
+CODE(store_gs, (), mov %eax, %gs:(%esi))
+CODE(load_es, (), mov %es:(%esi), %eax)
+CODE(reload_gs, (.in.eax = TLS_B), mov %eax, %gs; mov %gs:(%esi), %eax)
+CODE(syscall_load_gs, (), int $GATE_TRAP; mov %gs:(%esi), %eax)
+
+/* What this processor may not have. */
+CODE(rdtscp, (), rdtscp)
+CODE(xgetbv, (.in.ecx = 0), xgetbv)
+CODE(monitor, (.in.eax = ADDRESS(operand_bytes), .in.ecx = 0, .in.edx = 0), .byte 0x0f, 0x01, 0xc8)
+CODE(invpcid, (.in.esi = ADDRESS(operand_bytes), .in.eax = 2), .byte 0x66, 0x0f, 0x38, 0x82, 0x06)
+CODE(rdfsbase, (), .byte 0xf3, 0x0f, 0xae, 0xc0)
+CODE(wrfsbase, (), .byte 0xf3, 0x0f, 0xae, 0xd0)
+CODE(swapgs, (), .byte 0x0f, 0x01, 0xf8)
+CODE(clac, (), .byte 0x0f, 0x01, 0xca)
+CODE(stac, (), .byte 0x0f, 0x01, 0xcb)

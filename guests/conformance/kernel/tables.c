@@ -96,4 +96,5 @@ void load_idt(void) { asm volatile("lidt %0" : : "m"(operand_idt) : "memory"); }
 void load_task(void) {
     gdt[TSS_SELECTOR >> 3][1] &= ~0x200u; /* not busy */
     asm volatile("ltr %w0" : : "r"(TSS_SELECTOR) : "memory");
+    asm volatile("lldt %w0" : : "r"(0) : "memory");
 }

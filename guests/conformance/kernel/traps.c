@@ -121,6 +121,28 @@ static bool only_nops(const u8 *from, const u8 *to) {
     return true;
 }
 
+extern const u32 marks[], marks_end[], user_marks[], user_marks_end[];
+
+s32 mark_index(const struct code *code, u32 eip) {
+    bool user = eip >= USER_CODE;
+    u32 start = (u32)(user ? code->user_start : code->start), end = (u32)(user ? code->user_end : code->end);
+    s32 index = -1;
+    u32 last = 0;
+    for (const u32 *mark = user ? user_marks : marks; mark < (user ? user_marks_end : marks_end); mark++)
+        if (*mark >= start && *mark < end && *mark <= eip) {
+            last = *mark;
+            index++;
+        }
+    return eip < end && last && only_nops((const u8 *)last, (const u8 *)eip) ? index : -1;
+}
+
+u32 mark_address(const struct code *code, u32 index) {
+    for (const u32 *mark = marks; mark < marks_end; mark++)
+        if (*mark >= (u32)code->start && *mark < (u32)code->end && !index--)
+            return *mark;
+    return 0;
+}
+
 static const char *place_between(const u8 *start, const u8 *end, u32 eip) {
     const u8 *at = (const u8 *)eip;
     if (at == end)
@@ -130,10 +152,17 @@ static const char *place_between(const u8 *start, const u8 *end, u32 eip) {
     return "elsewhere";
 }
 
+void print_place(const struct code *code, u32 eip) {
+    s32 index = mark_index(code, eip);
+    if (index >= 0)
+        print("%u", index);
+    else
+        print("%s", place(code, eip));
+}
+
 const char *place(const struct code *code, u32 eip) {
-    return eip >= USER_CODE && eip < USER_CODE + 0x10000
-               ? place_between(code->user_start, code->user_end, eip)
-               : place_between(code->start, code->end, eip);
+    return eip >= USER_CODE ? place_between(code->user_start, code->user_end, eip)
+                            : place_between(code->start, code->end, eip);
 }
 
 void print_outcome(const struct code *code) {

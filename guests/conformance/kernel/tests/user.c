@@ -103,7 +103,7 @@ TEST(user, esp0) {
 
 /* All that a user program may not do faults at the instruction with the registers intact. */
 TEST(user, each) {
-    for (enum code_id id = CODE_load; id < CODE_COUNT; id++) {
+    for (enum code_id id = CODE_load; id < CODE_SEQUENCES; id++) {
         const struct code *code = &codes[id];
         if (id == CODE_execute || id == CODE_load || id == CODE_store || id == CODE_modify || id == CODE_copy)
             continue;
