@@ -79,7 +79,7 @@ test.each([1, 2, 3])(
         if (channel === 2 && COMPARABLE_OUT.includes(mode)) script.push(OUT_2);
       }
     }
-    const { ours, qemus } = play(script);
+    const { ours, qemus } = play(script, variant);
     expect(ours).toEqual(qemus);
   },
   60_000,

@@ -10,7 +10,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { runHarness } from './harness.ts';
+import { runHarness, type Variant } from './harness.ts';
 
 /** Also in player.c. */
 const VERBS: Readonly<Record<string, number>> = { out: 1, in: 2, ack: 3, wait: 4 };
@@ -119,7 +119,7 @@ export interface Played {
 }
 
 /** @param script steps; accesses are one or four bytes wide. A fourth word of an `in` is a mask of what to compare. */
-export function play(script: readonly string[]): Played {
+export function play(script: readonly string[], variant: Variant = 'x86-64'): Played {
   const outcomes = playOnQemu(script);
   const start = outcomes[0]!.time;
   const wall = BigInt(Date.parse(`${WALL_CLOCK}Z`)) * 1_000_000n;
@@ -130,7 +130,7 @@ export function play(script: readonly string[]): Played {
     answerAt.push(commands.length);
     if (!step.startsWith('wait')) commands.push(step);
   });
-  const answers = runHarness(commands);
+  const answers = runHarness(commands, variant);
   const asked = script.flatMap((step, i) => (/^(in|ack)/.test(step) ? [i] : []));
   const line = (i: number, value: number) =>
     `${i}: ${outcomes[i]!.time - start} ns: ${script[i]} -> ${answerOf(script[i]!, value)}`;
