@@ -226,6 +226,53 @@ static bool stays_global(u32 entry, bool global) {
     return !global && (entry & PTE_G) && (cpu.cr4 & CR4_PGE);
 }
 
+/*
+ * Address spaces that were current lately, and which of their pages had to go
+ * when another took their place: those are mapped again, one host call each,
+ * before they are missed one trap each. A set in the entry allows it.
+ */
+#define WARM_SPACES 16u
+#define WARM_PAGES 96u
+
+struct warm_space {
+    u32 cr3;
+    u32 count;
+    u32 pages[WARM_PAGES];
+};
+
+static struct warm_space warm_spaces[WARM_SPACES];
+static struct warm_space *leaving; /* while its pages are being dropped */
+static u32 warm_next;
+static u32 filled_cr3;
+
+static struct warm_space *find_warm(u32 cr3) {
+    for (u32 i = 0; i < WARM_SPACES; i++)
+        if (warm_spaces[i].cr3 == cr3)
+            return &warm_spaces[i];
+    return NULL;
+}
+
+static void remember_dropped(u32 page) {
+    if (leaving && leaving->count < WARM_PAGES)
+        leaving->pages[leaving->count++] = page;
+}
+
+static void leave_space(u32 cr3) {
+    leaving = find_warm(cr3);
+    if (!leaving)
+        leaving = &warm_spaces[warm_next++ % WARM_SPACES];
+    leaving->cr3 = cr3;
+    leaving->count = 0;
+}
+
+static void enter_space(u32 cr3) {
+    struct warm_space *space = find_warm(cr3);
+    leaving = NULL;
+    filled_cr3 = cr3;
+    for (u32 i = 0; space && i < space->count; i++)
+        map_ahead(gva(space->pages[i] << 12));
+}
+
 static void revalidate_region(u32 region, bool global) {
     u32 old = region_directory[region];
     u32 base = region * REGION_PAGES;
@@ -235,8 +282,11 @@ static void revalidate_region(u32 region, bool global) {
             drop_region(region);
         return;
     }
-    bool same_table = !((old ^ now) & (PAGE_MASK | PTE_P | PTE_W | PTE_U | PTE_A | PTE_PS));
-    const u32 *table = same_table ? port_ram(gpa(now & PAGE_MASK), PAGE_SIZE) : NULL;
+    /* Another table is as good where its entries agree: address spaces have pages in common. */
+    bool comparable = !((old ^ now) & (PTE_P | PTE_W | PTE_U | PTE_A | PTE_PS));
+    const u32 *table = comparable ? port_ram(gpa(now & PAGE_MASK), PAGE_SIZE) : NULL;
+    if (table)
+        region_directory[region] = now;
     /* Runs of pages whose mappings must go, with the holes between them, are unmapped by one call. */
     u32 start = 0, length = 0;
     for (u32 i = 0; i < REGION_PAGES; i++) {
@@ -248,6 +298,7 @@ static void revalidate_region(u32 region, bool global) {
                 drop_pages(start, length);
             length = 0;
         } else {
+            remember_dropped(base + i);
             if (!length)
                 start = base + i;
             length = base + i + 1 - start;
@@ -258,10 +309,15 @@ static void revalidate_region(u32 region, bool global) {
 }
 
 void mmu_flush(bool global) {
+    bool switched = cpu.cr3 != filled_cr3;
     lax = false;
+    if (switched)
+        leave_space(filled_cr3);
     for (u32 region = 0; region < REGIONS; region++)
         if (region_count[region])
             revalidate_region(region, global);
+    if (switched)
+        enter_space(cpu.cr3);
 }
 
 void mmu_invalidate_page(gva_t address) {
