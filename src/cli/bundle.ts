@@ -47,7 +47,7 @@ async function bundle(directory: string): Promise<void> {
       banner: {
         js: "import { createRequire as previrtRequire } from 'node:module'; const require = previrtRequire(import.meta.url);",
       },
-      logLevel: 'error',
+      logLevel: 'silent',
       plugins: [keepPlaces],
     });
     symlinkSync(join(ROOT, 'node_modules'), join(temporary, 'node_modules'));
@@ -60,4 +60,9 @@ async function bundle(directory: string): Promise<void> {
 
 const [directory] = process.argv.slice(2);
 if (!directory) throw new Error('usage: bundle.ts DIRECTORY');
-await bundle(directory);
+try {
+  await bundle(directory);
+} catch (error) {
+  process.stderr.write(`previrt: cannot make the bundle ${directory}: ${(error as Error).message}\n`);
+  process.exitCode = 1;
+}

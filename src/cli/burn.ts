@@ -2,18 +2,26 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { formatBytes, plural } from '../report/table.ts';
-import { BURN_TARGETS } from '../substitution/select.ts';
+import { BURN_TARGETS, type BurnTargetName } from '../substitution/select.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import { inPlace } from './errors.ts';
 import { readInput, writeOutput } from './files.ts';
 
 interface BurnCommandOptions {
-  readonly target: string;
+  readonly target: BurnTargetName;
   readonly domains: readonly DomainName[];
   readonly keep: 'table' | 'copy';
   readonly output: string;
   readonly json?: boolean;
 }
+
+/** Each target's wedge, built if need be. */
+const WEDGES: Readonly<Record<BurnTargetName, () => Promise<Uint8Array>>> = {
+  hosted: async () => {
+    const { buildHostedWedge } = await import('../targets/hosted/build.ts');
+    return readInput(await buildHostedWedge());
+  },
+};
 
 const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];
 
@@ -45,15 +53,14 @@ export function registerBurn(program: Command): void {
     .requiredOption('-o, --output <file>', 'where to write the burned kernel')
     .option('--json', 'say what was done as JSON')
     .action(async (image: string, options: BurnCommandOptions) => {
-      const [{ burn }, { burnReport }] = await Promise.all([
+      const [{ prepareBurn }, { burnReport }] = await Promise.all([
         import('../substitution/burn.ts'),
         import('../substitution/burn-info.ts'),
       ]);
       const bytes = readInput(image);
       const { target, domains, keep } = options;
-      // The hosted wedge is the process that the guest runs in: the image carries none.
-      const wedge = new Uint8Array(0);
-      const burned = inPlace(image, () => burn(bytes, { target, domains, keep, wedge }));
+      const finish = inPlace(image, () => prepareBurn(bytes, { target, domains, keep }));
+      const burned = finish(await WEDGES[target]());
       const report = burnReport(burned);
       writeOutput(options.output, burned);
       process.stdout.write(

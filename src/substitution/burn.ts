@@ -10,19 +10,24 @@ import { BURN_SECTIONS, digestOf, encodeBurnInfo, type Keep, readBurnInfo } from
 import { burnTarget, selectSubstitution, substitutionTemplate } from './select.ts';
 import { instantiate } from './template.ts';
 
-export interface BurnOptions {
+export interface BurnChoice {
   readonly target: string;
   /** Domains whose sites are substituted; the sites of others stay and trap. */
   readonly domains: readonly DomainName[];
   readonly keep: Keep;
+}
+
+export interface BurnOptions extends BurnChoice {
   readonly wedge: Uint8Array;
 }
 
 /**
+ * Checks the image and chooses its substitutions; what comes back adds the
+ * wedge, which takes long to build if it has to be, and gives the burned image.
  * @throws InputError if the image is no annotated kernel of the target's class,
  *   is burned already, or domain `cpu` is left out.
  */
-export function burn(image: Uint8Array, options: BurnOptions): Uint8Array {
+export function prepareBurn(image: Uint8Array, options: BurnChoice): (wedge: Uint8Array) => Uint8Array {
   const target = burnTarget(options.target);
   if (!options.domains.includes('cpu'))
     throw new InputError('domain cpu cannot be left out', 'add it to --domains');
@@ -50,12 +55,19 @@ export function burn(image: Uint8Array, options: BurnOptions): Uint8Array {
     originalHeader: headerBytes(elf),
     digest: digestOf(image),
   });
-  const out = appendSections(elf, [
-    { name: BURN_SECTIONS.info, bytes: info },
-    { name: BURN_SECTIONS.patch, bytes: encodePatchTable(burned.map(({ entry }) => entry)) },
-    { name: BURN_SECTIONS.wedge, bytes: options.wedge },
-    ...(options.keep === 'copy' ? [{ name: BURN_SECTIONS.copy, bytes: image }] : []),
-  ]);
-  for (const { slot } of burned) if (slot) out.set(slot.bytes, slot.offset);
-  return out;
+  const table = encodePatchTable(burned.map(({ entry }) => entry));
+  return (wedge) => {
+    const out = appendSections(elf, [
+      { name: BURN_SECTIONS.info, bytes: info },
+      { name: BURN_SECTIONS.patch, bytes: table },
+      { name: BURN_SECTIONS.wedge, bytes: wedge },
+      ...(options.keep === 'copy' ? [{ name: BURN_SECTIONS.copy, bytes: image }] : []),
+    ]);
+    for (const { slot } of burned) if (slot) out.set(slot.bytes, slot.offset);
+    return out;
+  };
 }
+
+/** The burned image. @throws InputError as `prepareBurn`. */
+export const burn = (image: Uint8Array, options: BurnOptions): Uint8Array =>
+  prepareBurn(image, options)(options.wedge);

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { FIXTURE_SITES, linkImage, linkVdso, sitesText } from '../sites/fixture.ts';
 
 const PREVIRT = join(import.meta.dirname, '..', '..', 'bin', 'previrt');
@@ -19,6 +19,9 @@ function previrt(...args: string[]): { status: number | null; stdout: string; st
   });
   return { status, stdout, stderr };
 }
+
+// The first burn may have to build the wedge.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 beforeAll(() => {
   writeFileSync(path('vmlinux'), image);
@@ -141,7 +144,7 @@ test('many first starts at once build one bundle', async () => {
     });
   expect(await Promise.all([start(), start(), start()])).toEqual([0, 0, 0]);
   expect(readdirSync(join(cache, 'cli'))).toHaveLength(1);
-}, 60_000);
+});
 
 describe('bad input is one line and leaves nothing behind', () => {
   const cut = image.subarray(0, image.length / 2);
