@@ -6,7 +6,7 @@
  */
 
 import type { SensitiveMnemonic } from '../x86/sensitive.ts';
-import { SENSITIVE_MNEMONICS, SENSITIVE_REGISTERS } from '../x86/sensitive.ts';
+import { LONG_ONLY, SENSITIVE_MNEMONICS, SENSITIVE_REGISTERS } from '../x86/sensitive.ts';
 import type { SiteKindName } from '../x86/site-kinds.ts';
 import { SITE_KINDS } from '../x86/site-kinds.ts';
 import { flagsLiveAfter } from './flags.ts';
@@ -279,6 +279,7 @@ class Annotator {
     const { domain } = SITE_KINDS[kind];
     if (!policy.domains.includes(domain)) return undefined;
     const long = state.width === 64;
+    if (!long && LONG_ONLY.has(operation.kind)) return undefined;
     const absolute = travels || policy.absolute || state.section.absolute;
     const widening = widen(operation, prefixes, absolute, long);
     const flagsLive = travels || flagsLiveAfter(kind, this.scanner);

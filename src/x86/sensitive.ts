@@ -117,6 +117,9 @@ const TABLE = [
   ['outs',      '-bWl',  'outs',    1, 'outs'],
 ] as const satisfies readonly (readonly [string, string, OperandForm, number, SiteKindName])[];
 
+/** Instructions of 64-bit code only: elsewhere their bytes are undefined, and trap as such. */
+export const LONG_ONLY: ReadonlySet<SiteKindName> = new Set(['swapgs', 'rdfsbase', 'wrfsbase']);
+
 const costsPrefix = (suffix: string) => suffix >= 'A' && suffix <= 'Z';
 
 /** Every spelling, suffix variants included, in lower case. */
