@@ -1,6 +1,6 @@
 /** Properties of the annotator that hold for every text. */
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { annotate, type CodeWidth } from '../../src/assembly/annotator.ts';
 import { prefilterPatterns } from '../../src/assembly/prefilter.ts';
 import { SENSITIVE_MNEMONICS } from '../../src/x86/sensitive.ts';
@@ -8,6 +8,8 @@ import { kernelPolicy } from './kernel-policy.ts';
 import { sensitiveStatements } from './statements.ts';
 
 const width = fc.constantFrom<CodeWidth>(32, 64);
+
+vi.setConfig({ testTimeout: 60_000 });
 
 /** Pieces of assembler text, out of which anything can be put together, sensible or not. */
 const pieces = fc.oneof(
@@ -148,7 +150,9 @@ describe('annotate', () => {
       return Number(process.hrtime.bigint() - before) / 1e9;
     };
     seconds(1000);
-    const [small, large] = [seconds(4000), seconds(64_000)];
+    // The best of several runs, for other programs take time as well.
+    const best = (repetitions: number) => Math.min(...[1, 2, 3].map(() => seconds(repetitions)));
+    const [small, large] = [best(4000), best(64_000)];
     expect(large / small).toBeLessThan(16 * 8);
   });
 });

@@ -7,11 +7,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Decoder, DecoderOptions, Instruction } from 'iced-x86';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { annotate, type CodeWidth } from '../../src/assembly/annotator.ts';
 import { SITE_FLAGS, SITE_RECORD_SIZE, SITE_RECORD_VERSION } from '../../src/x86/site-record.ts';
 import { kernelPolicy } from './kernel-policy.ts';
 import { sensitiveStatements } from './statements.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
 
 const TEXT = 0x100000;
 const SITES = 0x400000;
