@@ -64,9 +64,13 @@ function randomReads(random: Random, channel: number, mode: number, access: numb
   }
 }
 
-test.each([1, 2, 3])(
-  'random programs of channels 1 and 2 agree with QEMU: seed %i',
-  (seed) => {
+test.each([
+  { seed: 1, variant: 'x86-64' },
+  { seed: 2, variant: 'x86-64' },
+  { seed: 3, variant: 'i386' },
+] as const)(
+  'random programs of channels 1 and 2 agree with QEMU: seed $seed, $variant',
+  ({ seed, variant }) => {
     const random = new Random(seed);
     const script = [GATE_ON];
     for (let round = 0; round < 60; round++) {
