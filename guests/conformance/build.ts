@@ -48,6 +48,7 @@ const TESTS = [
   'exception',
   'operand',
   'string',
+  'paging',
 ] as const;
 
 const FLAGS = [
