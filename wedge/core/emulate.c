@@ -631,8 +631,8 @@ static const struct {
     {0x0000000d, 1, 0x5, 0, 0, 0}, /* XSAVEOPT; the compacted forms need IA32_XSS */
     {0x0000000d, ~0u, ~0u, ~0u, ~0u, ~0u},
     {0x80000000, ~0u, ~0u, ~0u, ~0u, ~0u},
-    /*  LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH; MMXEXT and leaf 1's legacy bits */
-    {0x80000001, ~0u, ~0u, ~0u, 0x000001e1, 0x01c0a13d},
+    /*  LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH; MMXEXT RDTSCP and leaf 1's legacy bits */
+    {0x80000001, ~0u, ~0u, ~0u, 0x000001e1, 0x09c0a13d},
     {0x80000002, ~0u, ~0u, ~0u, ~0u, ~0u},
     {0x80000003, ~0u, ~0u, ~0u, ~0u, ~0u},
     {0x80000004, ~0u, ~0u, ~0u, ~0u, ~0u},

@@ -16,7 +16,7 @@
 enum {
     HERTZ = 1193182,
     BACKLOG_SECONDS = 3,
-    SHORTEST_PERIOD = 20000, /* nanoseconds between two runs: faster ticks come in groups */
+    FAST_PERIOD = 24, /* clocks, 20 us: ticks that come faster are delivered in groups */
 };
 
 enum { COMMAND_PORT = 3, READ_BACK = 3 };
@@ -153,7 +153,8 @@ static void set_deadline(const struct i8254_channel *c, u64 now) {
         u64 due = c->start + time_from_clocks((c->edges + 1) * c->period, HERTZ);
         if (c->reload_at < due)
             due = c->reload_at;
-        pit->deadline = due < now + SHORTEST_PERIOD ? now + SHORTEST_PERIOD : due;
+        u64 earliest = c->period < FAST_PERIOD ? now + time_from_clocks(FAST_PERIOD, HERTZ) : now;
+        pit->deadline = due < earliest ? earliest : due;
     } else if (!c->edges) {
         pit->deadline = c->start + time_from_clocks(c->period + (c->mode >= 4), HERTZ);
     }

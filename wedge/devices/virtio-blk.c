@@ -180,18 +180,19 @@ static void notify(void) {
         break_device("virtio-blk: more requests than the queue holds");
         return;
     }
-    for (u16 i = 0; i < waiting; i++) {
+    u16 completed = 0;
+    for (; completed < waiting; completed++) {
         u32 written;
         u16 head = ring->available.entries[blk->last_avail++ % QUEUE_SIZE];
         if (!process(ring, head, &written)) {
             break_device("virtio-blk: malformed request");
-            return;
+            break;
         }
         ring->used.entries[blk->used_index % QUEUE_SIZE].id = head;
         ring->used.entries[blk->used_index % QUEUE_SIZE].length = written;
         ring->used.index = ++blk->used_index;
     }
-    if (waiting && !(ring->available.flags & AVAIL_NO_INTERRUPT)) {
+    if (completed && !(ring->available.flags & AVAIL_NO_INTERRUPT)) {
         blk->isr = 1;
         i8259_set_irq(IRQ_DISK, true);
     }

@@ -20,7 +20,8 @@ void port_tables_changed(void) { control.flat_selector = NO_SELECTOR; }
 typedef enum outcome operation(void);
 
 static enum outcome enter_sti(void) {
-    cpu.shadow = 1; /* IF is set already */
+    cpu.shadow = !cpu.interrupt_flag;
+    cpu.interrupt_flag = FLAG_IF;
     return OUTCOME_NEXT;
 }
 
@@ -144,7 +145,7 @@ static u32 pop_return_address(void) {
     return end;
 }
 
-static void emulate_site(u32 end) {
+void emulate_site(u32 end) {
     u32 moved;
     const struct patch_entry *site = site_by_end(end, &moved);
     if (!site) {
@@ -155,7 +156,8 @@ static void emulate_site(u32 end) {
     trace(TRACE_SITE, cpu.eip, site->kind);
     if (site->kind == KIND_iret)
         mmu_page_fault_over();
-    emulate(site->original, site->length, site->length);
+    if (emulate(site->original, site->length, site->length) == OUTCOME_UNKNOWN)
+        cpu_deliver_exception(&(struct exception){.vector = VECTOR_UD});
 }
 
 static void run_operation(operation *operate, u32 end) {

@@ -8,7 +8,8 @@
  * leave the flags alone. Memory is reached through SS: the guest's DS may be
  * null. None of them looks for interrupts except where the
  * instruction may set IF: a signal that finds one in progress lets it finish
- * by single-stepping (signals.c).
+ * by single-stepping, and a page fault unwinds it (signals.c): so whatever an
+ * entry pushes it pushes first, before it changes a register.
  */
 
 #include "generated/hosted-entries.h"
@@ -53,14 +54,19 @@
     movl $0, %ss:INTERRUPT_FLAG
     ret
 
+    /* IF is set between two looks: at the first one C can still tell whether a shadow begins. */
     entry ENTRY_sti
-    movl $0x200, %ss:INTERRUPT_FLAG
     push %ecx
     movl %ss:PENDING, %ecx
     jecxz 1f
     pop %ecx
     slow ENTRY_sti
-1:  pop %ecx
+1:  movl $0x200, %ss:INTERRUPT_FLAG
+    movl %ss:PENDING, %ecx
+    jecxz 2f
+    pop %ecx
+    jmp service
+2:  pop %ecx
     ret
 
     entry ENTRY_pushf
@@ -79,17 +85,18 @@
     /* Only what ring 3 may change by itself: not TF, IOPL, NT, VM; nor AC, which means something there. */
     entry ENTRY_popf
     push %eax
-    movl 8(%esp), %eax
+    push 8(%esp)
+    movl (%esp), %eax
     orl %ss:SYSTEM_FLAGS, %eax
     testl $0x67100, %eax
     jnz 1f
-    movl 8(%esp), %eax
+    movl (%esp), %eax
     andl $0x200, %eax
     movl %eax, %ss:INTERRUPT_FLAG
-    push 8(%esp)
     popfl
     jmp popf_return
 1:  pop %eax
+    pop %eax
     slow ENTRY_popf
 
     slow_entry ENTRY_iret
@@ -205,12 +212,13 @@
     movl $ENTRY_mov_fs_\register, %ss:INDEX
     push %eax
     push %ecx
+    push %edx
     movzwl \place, %ecx
     jmp load_flat_fs
 .endm
 
-    move_fs eax 4(%esp)
-    move_fs ecx (%esp)
+    move_fs eax 8(%esp)
+    move_fs ecx 4(%esp)
     move_fs edx %dx
     slow_entry ENTRY_mov_gs_eax
     slow_entry ENTRY_mov_gs_ecx
@@ -230,14 +238,14 @@ popf_return:
     pop %ecx
     pop %eax
     leal 4(%esp), %esp
-    slow ENTRY_COUNT                /* nothing to do but to look for interrupts */
+    jmp service
 1:  pop %ecx
     pop %eax
     leal 4(%esp), %esp
     ret
 
 /*
- * FS with the selector in %ecx, %ecx and %eax on the stack: the kernel loads
+ * FS with the selector in %ecx; %edx, %ecx and %eax are on the stack: the kernel loads
  * the same flat segment at each entry. If it is that one, and its descriptor
  * still reads the same, there is nothing to check.
  */
@@ -249,16 +257,15 @@ load_flat_fs:
     jmp 9f
 1:  movl %ss:FLAT(ADDRESS), %eax
     movl %ss:(%eax), %ecx
-    push %edx
     movl %ss:FLAT(NOT_LOW), %edx
     leal 1(%ecx, %edx), %ecx
     jecxz 2f
-    jmp 8f
+    jmp 9f
 2:  movl %ss:4(%eax), %ecx
     movl %ss:FLAT(NOT_HIGH), %edx
     leal 1(%ecx, %edx), %ecx
     jecxz 3f
-    jmp 8f
+    jmp 9f
 3:  movl $0, %ss:SEGMENT_fs
     movl $0xffffffff, %ss:SEGMENT_fs + 4
     movl %ss:FLAT(ATTRIBUTES), %edx
@@ -267,10 +274,14 @@ load_flat_fs:
     pop %ecx
     pop %eax
     ret
-8:  pop %edx
-9:  pop %ecx
+9:  pop %edx
+    pop %ecx
     pop %eax
     jmp to_wedge
+
+/* Nothing to do but to look for interrupts. */
+service:
+    slow ENTRY_COUNT
 
 /*
  * Into C. Uses nothing of the guest's stack; flags are still the guest's when

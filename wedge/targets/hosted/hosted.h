@@ -65,6 +65,8 @@ bool segments_apply(bool strict);
 void take_flags(u32 real);
 u32 real_flags(void);
 void wedge_enter(void);
+/* The site that ends at an address, by the generic emulator. */
+void emulate_site(u32 end);
 void wedge_leave_prepare(void);
 /* Looks after devices and console and delivers what is due; part of every way out. */
 void wedge_service(void);

@@ -99,6 +99,10 @@ static void trap_fault(const struct sigcontext *context) {
 static void trap_debug(const struct sigcontext *context) {
     bool ours = wedge_stepping;
     bool guests = (cpu.cpl == 3 && !ours && (context->eflags & FLAG_TF)) || (cpu.system_flags & FLAG_TF);
+    u32 moved;
+    const struct patch_entry *site = ours && !guests ? site_by_start(cpu.eip, &moved) : NULL;
+    if (site && site->kind == KIND_hlt)
+        return; /* an interrupt between sti and hlt is one that hlt must see */
     wedge_stepping = false;
     cpu.shadow = 0;
     if (!guests)
@@ -173,13 +177,51 @@ static void fault_in_wedge(int signal, const struct sigcontext *context) {
           (u32)context->rip, (u32)(context->cr2 >> 32), (u32)context->cr2);
 }
 
-/* A fault of an entry on the guest's stack: only the mapping may be missing. */
-static void fault_in_entry(int signal, const struct sigcontext *context) {
+/*
+ * Takes back what an entry has pushed so far, its registers with it: from the
+ * entry's start to the fault there are only pushes and what cannot fault.
+ */
+static void unwind_entry(u32 start, u32 fault) {
+    static const u8 memory = 0xff;
+    u8 pushed[8];
+    unsigned count = 0;
+    struct instruction instruction;
+    for (u32 at = start; at < fault && at < start + ENTRY_SIZE; at += instruction.length) {
+        if (!decode((const u8 *)(uptr)at, MAX_INSTRUCTION, &instruction))
+            return;
+        u8 opcode = instruction.opcode;
+        bool push = (opcode & 0xf8) == 0x50 || opcode == 0x9c || (opcode == 0xff && instruction.reg == 6);
+        if (instruction.map == 0 && push && count < ARRAY_SIZE(pushed))
+            pushed[count++] = (opcode & 0xf8) == 0x50 ? opcode & 7 : memory;
+    }
+    while (count--) {
+        u32 value = *(const u32 *)(uptr)cpu.gpr[ESP];
+        cpu.gpr[ESP] += 4;
+        if (pushed[count] != memory)
+            cpu.gpr[pushed[count]] = value;
+    }
+}
+
+/*
+ * An entry touched guest memory that is not there: mostly only the mapping is
+ * missing. Else the entry is unwound and the generic emulator does the site,
+ * fault and all.
+ */
+static void fault_in_entry(int signal, struct sigcontext *context) {
     access_t access = (context->err & PF_WRITE) | (cpu.cpl == 3 ? PF_USER : 0);
     if (context->trapno == VECTOR_PF && mmu_fill(gva(context->cr2), access))
         return;
     take_registers(context);
-    crash("signal %u in an entry of the wedge, address %x", (u32)signal, (u32)context->cr2);
+    if (context->trapno != VECTOR_PF || cpu.cpl == 3)
+        crash("signal %u in an entry of the wedge, address %x", (u32)signal, (u32)context->cr2);
+    u32 place = (context->rip - ENTRY_BASE) / ENTRY_SIZE;
+    u32 start = ENTRY_BASE + (place < ENTRY_COUNT ? place : control.entry) * ENTRY_SIZE;
+    unwind_entry(start, context->rip);
+    u32 end = *(const u32 *)(uptr)cpu.gpr[ESP];
+    cpu.gpr[ESP] += 4;
+    wedge_stepping = false;
+    emulate_site(end);
+    put_registers(context);
 }
 
 static void on_trap(int signal, struct siginfo *info, struct ucontext *frame) {

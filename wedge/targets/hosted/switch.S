@@ -54,7 +54,15 @@ leave_begin:
     iretq
 leave_end:
 
+/*
+ * rt_sigreturn restores most flags from the frame, but leaves NT and ID as they
+ * are: so they are loaded here. The frame is on the stack, EFLAGS 176 bytes in
+ * (struct ucontext).
+ */
 signal_return:
+    pushq 176(%rsp)
+    andl $0x204002, (%rsp)
+    popfq
     mov $15, %eax                   /* rt_sigreturn */
     syscall
     ud2
