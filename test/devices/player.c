@@ -28,7 +28,9 @@ struct outcome {
     u32 reserved;
 };
 
-enum { DEBUG_CONSOLE = 0xe9, DEBUG_EXIT = 0x501, NO_VECTOR = -1 };
+enum { DEBUG_CONSOLE = 0xe9, DEBUG_EXIT = 0x501 };
+
+#define NO_VECTOR 0xffffffffu
 
 __asm__(".section .multiboot, \"a\"\n"
         ".align 4\n"
@@ -53,17 +55,17 @@ __asm__(".section .multiboot, \"a\"\n"
         "jmp taken\n"
         ".set n, n + 1\n"
         ".endr\n"
-        "taken: movl $0, vector_high\n"
+        "taken: movl $0, none_taken\n"
         "andl $~0x200, 8(%esp)\n"
         "iret\n"
         ".data\n"
         ".globl vector\n"
         "vector: .byte 0\n"
-        "vector_rest: .byte 0, 0, 0\n"
-        "vector_high: .long 0\n");
+        ".align 4\n"
+        "none_taken: .long 0\n");
 
 extern u8 handlers[], vector;
-extern volatile u32 vector_high;
+extern volatile u32 none_taken;
 
 static u64 gdt[] = {0, 0x00cf9b000000ffffull, 0x00cf93000000ffffull};
 static u64 idt[256];
@@ -115,9 +117,9 @@ static u64 in(const struct step *step, u32 *value) {
 }
 
 static u32 acknowledge(void) {
-    vector_high = (u32)NO_VECTOR;
+    none_taken = 1;
     __asm__ volatile("sti; nop; nop; cli" : : : "memory");
-    return vector_high ? (u32)NO_VECTOR : vector;
+    return none_taken ? NO_VECTOR : vector;
 }
 
 /* In a plain loop, as looking at the clock is slow; the last stretch looks. */
