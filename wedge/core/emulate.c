@@ -793,6 +793,11 @@ static enum outcome do_group_7(const struct instruction *i) {
     }
 }
 
+static enum outcome do_invpcid(const struct instruction *i) {
+    (void)i;
+    return undefined(); /* not announced by CPUID, though the host may have it */
+}
+
 /* --- The tables --- */
 
 static handler *const one_byte[256] = {
@@ -853,6 +858,15 @@ void emulate_finish(enum outcome outcome, u32 next, bool stepping) {
     }
 }
 
+static handler *find_handler(const struct instruction *i) {
+    switch (i->map) {
+    case 0: return one_byte[i->opcode];
+    case 1: return two_byte[i->opcode];
+    case 2: return i->opcode == 0x82 ? do_invpcid : NULL;
+    default: return NULL;
+    }
+}
+
 enum outcome emulate(const u8 *bytes, unsigned count, unsigned length) {
     struct instruction instruction;
     bool stepping = cpu_flags() & FLAG_TF;
@@ -860,9 +874,7 @@ enum outcome emulate(const u8 *bytes, unsigned count, unsigned length) {
         return OUTCOME_UNKNOWN;
     if (length)
         instruction.length = length;
-    handler *handle = instruction.map == 0   ? one_byte[instruction.opcode]
-                      : instruction.map == 1 ? two_byte[instruction.opcode]
-                                             : NULL;
+    handler *handle = find_handler(&instruction);
     if (!handle)
         return OUTCOME_UNKNOWN;
     u32 next = cpu.eip + instruction.length;
