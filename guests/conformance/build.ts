@@ -49,6 +49,17 @@ const TESTS = [
   'operand',
   'string',
   'paging',
+  'uart',
+  'pic',
+  'pit',
+  'rtc',
+  'bus',
+  'step',
+  'trapped',
+  'tick',
+  'fpu',
+  'lowmem',
+  'debug',
 ] as const;
 
 const FLAGS = [

@@ -17,6 +17,13 @@ void devices_init(void) {
     outb(0xa1, 1);
     outb(0x21, 0xff);
     outb(0xa1, 0xff);
+    outb(0x3f9, 0);    /* no interrupts from the UART */
+    outb(0x3fc, 0x0b); /* no loopback */
+    outb(0x70, 0x0b);
+    outb(0x71, 2); /* no interrupts from the clock, 24 hours */
+    outb(0x43, 0x30);
+    outb(0x40, 0); /* the timer fires once at most */
+    outb(0x40, 0);
 }
 
 void clean_up(void) {

@@ -6,6 +6,7 @@
 #define USER_CODE 0x40000000      /* the user program, linked there */
 #define USER_STACK_TOP 0x40011000 /* one page below it */
 #define USER_DATA 0x40020000      /* one page */
+#define FIXED_OPERAND (USER_DATA + 0x800) /* an operand at an address that assembly can name */
 #define WINDOW 0x80000000         /* one page table's worth of pages that tests map as they like */
 #define BIG_WINDOW 0x80400000     /* two directory entries for 4 MiB pages and second tables */
 

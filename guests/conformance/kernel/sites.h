@@ -179,3 +179,46 @@ CODE(wrfsbase, (), .byte 0xf3, 0x0f, 0xae, 0xd0)
 CODE(swapgs, (), .byte 0x0f, 0x01, 0xf8)
 CODE(clac, (), .byte 0x0f, 0x01, 0xca)
 CODE(stac, (), .byte 0x0f, 0x01, 0xcb)
+
+/*
+ * Loops for interrupts to arrive in. EBP counts the rounds; EBX counts those in
+ * which the carry flag came through.
+ */
+#define LOOP(name, inputs, ...)                                                                    \
+    CODE(loop_##name, inputs,                                                                      \
+         1: M stc; __VA_ARGS__; M adc $0, %ebx; M dec %ebp; M jnz 1b)
+
+LOOP(nothing, (), M nop)
+LOOP(cli_sti, (), M cli; M sti)
+LOOP(pushf_popf, (), M pushf; M popf)
+LOOP(save_restore, (), M pushf; M cli; M popf)
+LOOP(iret, (), M pushf; M push %cs; M push $2f; M iret; 2:)
+LOOP(cr_reads, (), M mov %cr0, %eax; M mov %cr2, %ecx; M mov %cr3, %edx; M mov %cr4, %esi)
+LOOP(cr0, (.in.eax = CR0_VALUE), M mov %eax, %cr0)
+LOOP(cr3, (.in.eax = ADDRESS(page_directory)), M mov %eax, %cr3)
+LOOP(clts, (), M clts)
+LOOP(smsw, (), M smsw %eax)
+LOOP(lgdt_lidt, (.in.esi = ADDRESS(operand_gdt), .in.edi = ADDRESS(operand_idt)), M lgdt (%esi); M lidt (%edi))
+LOOP(lldt_sldt, (.in.eax = LDT_SELECTOR), M lldt %ax; M sldt %edx; M str %ecx)
+LOOP(sgdt_sidt, (.in.esi = ADDRESS(operand_bytes)), M sgdt (%esi); M sidt 8(%esi))
+LOOP(invlpg, (.in.esi = WINDOW), M invlpg (%esi))
+LOOP(msr, (.in.ecx = 0x175, .in.eax = 0x1234, .in.edx = 0), M wrmsr; M rdmsr)
+LOOP(rdtsc, (.hide = HIDE_EAX | HIDE_EDX), M rdtsc)
+LOOP(debug, (.in.eax = 0x400), M mov %eax, %db7; M mov %db7, %edx)
+LOOP(mov_seg, (.in.eax = KERNEL_DS, .in.edx = TLS_A), M mov %eax, %ds; M mov %eax, %es; M mov %edx, %fs; M mov %gs, %ecx)
+LOOP(push_pop_seg, (), M push %ds; M pop %es; M push %es; M pop %ds; M push %fs; M pop %gs)
+LOOP(mov_ss, (.in.eax = KERNEL_DS), M mov %eax, %ss; M nop)
+LOOP(far_pointer, (.in.esi = ADDRESS(operand_far)), M les (%esi), %eax; M lgs (%esi), %edx)
+LOOP(far_call, (), M lcall $CALL_GATE, $0)
+LOOP(far_ret, (), M push %cs; M push $2f; M lret; 2:)
+LOOP(int, (), M int $GATE_TRAP)
+LOOP(inspect, (.in.eax = KERNEL_DS), M verr %ax; M lar %eax, %edx; M lsl %eax, %esi; M stc)
+LOOP(port, (.in.edx = 0x3ff), M inb %dx, %al; M outb %al, %dx)
+LOOP(ins, (.in.edx = 0x3ff, .in.edi = ADDRESS(operand_bytes)), M insb; M sub $1, %edi; M stc)
+LOOP(rep_ins, (.in.edx = 0x3ff), M mov $FIXED_OPERAND, %edi; M mov $16, %ecx; M rep insb)
+LOOP(rep_outs, (.in.edx = 0x3ff), M mov $FIXED_OPERAND, %esi; M mov $16, %ecx; M rep outsb)
+LOOP(gs, (.in.esi = 0), M mov %gs:(%esi), %eax)
+
+/* Floating point and alignment. */
+CODE(fnop, (), fnop)
+CODE(fwait, (), fwait)
