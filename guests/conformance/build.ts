@@ -60,6 +60,7 @@ const TESTS = [
   'fpu',
   'lowmem',
   'debug',
+  'selftest',
 ] as const;
 
 const FLAGS = [
