@@ -77,6 +77,10 @@ test('times that the guest sets, stopped and running', () => {
   ]);
 }, 60_000);
 
+test('stopping the clock disables its update interrupt', () => {
+  agree([...START, ...write(B, HOURS_24 | UPDATE), ...write(B, SET | HOURS_24 | UPDATE), ...read(B)]);
+}, 60_000);
+
 test('half a second from releasing the divider to the first update', () => {
   agree([
     ...START,

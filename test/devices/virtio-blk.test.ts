@@ -33,7 +33,7 @@ interface Descriptor {
   readonly next: number;
 }
 
-function descriptors(table: readonly Descriptor[]): string {
+function descriptors(table: readonly Descriptor[], ring = RING): string {
   const bytes = Buffer.alloc(16 * table.length);
   table.forEach(({ address, length, flags, next }, i) => {
     bytes.writeBigUInt64LE(BigInt(address), 16 * i);
@@ -41,7 +41,7 @@ function descriptors(table: readonly Descriptor[]): string {
     bytes.writeUInt16LE(flags, 16 * i + 12);
     bytes.writeUInt16LE(next, 16 * i + 14);
   });
-  return poke(RING, bytes);
+  return poke(ring, bytes);
 }
 
 function words(...values: readonly number[]): Buffer {
@@ -51,10 +51,10 @@ function words(...values: readonly number[]): Buffer {
 }
 
 /** The available ring: flags, index, entries. */
-const available = (index: number, heads: readonly number[], flags = 0): string =>
-  poke(AVAILABLE, words(flags, index, ...heads));
+const available = (index: number, heads: readonly number[], flags = 0, ring = RING): string =>
+  poke(ring + AVAILABLE - RING, words(flags, index, ...heads));
 
-function header(type: number, sector: number): string {
+function header(type: number, sector: number | bigint): string {
   const bytes = Buffer.alloc(16);
   bytes.writeUInt32LE(type, 0);
   bytes.writeBigUInt64LE(BigInt(sector), 8);
@@ -75,7 +75,7 @@ function chain(data: readonly Pick<Descriptor, 'address' | 'length' | 'flags'>[]
 
 const request = (
   type: number,
-  sector: number,
+  sector: number | bigint,
   data: readonly Pick<Descriptor, 'address' | 'length' | 'flags'>[],
 ): string[] => [
   header(type, sector),
@@ -177,6 +177,18 @@ test.each([
     at: Number.MAX_SAFE_INTEGER,
     data: { address: DATA, length: 512, flags: WRITE },
   },
+  {
+    what: 'so far that the end wraps',
+    type: TYPE.read,
+    at: (1n << 64n) - 1n,
+    data: { address: DATA, length: 512, flags: WRITE },
+  },
+  {
+    what: 'an identity that does not fit',
+    type: TYPE.identify,
+    at: 0,
+    data: { address: DATA, length: 19, flags: WRITE },
+  },
   { what: 'no whole sector', type: TYPE.read, at: 0, data: { address: DATA, length: 511, flags: WRITE } },
   {
     what: 'into memory the driver only lends',
@@ -270,6 +282,21 @@ test('more requests than the queue holds, a head outside it, a queue outside RAM
     );
 });
 
+test('a queue whose used ring lies outside RAM', () => {
+  const ring = RAM - 0x2000;
+  const flush = [header(TYPE.flush, 0), descriptors(chain([]), ring), poke(STATUS, Buffer.from([0xee]))];
+  const script = [
+    RESET,
+    ...START,
+    ...flush,
+    available(1, [0], 0, ring),
+    out(8, 4, ring >> 12),
+    NOTIFY,
+    ...RESULT,
+  ];
+  expect(last(script, 3, 'sanitized')).toEqual(UNTOUCHED);
+});
+
 test('a read over the ring itself does no harm', () => {
   const self = request(TYPE.read, 0, [{ address: RING, length: 16 * 512, flags: WRITE }]);
   expect(() => runHarness([RESET, ...START, ...self, NOTIFY, NOTIFY], 'sanitized')).not.toThrow();
@@ -317,7 +344,7 @@ const descriptor = fc.record({
 const attack = fc.record({
   table: fc.array(descriptor, { minLength: 1, maxLength: 8 }),
   type: fc.oneof(fc.constantFrom(...Object.values(TYPE)), fc.nat(0xffffffff)),
-  sector: fc.oneof(fc.nat(SECTORS), fc.maxSafeNat()),
+  sector: fc.oneof(fc.nat(SECTORS), fc.bigInt({ min: (1n << 64n) - 64n, max: (1n << 64n) - 1n })),
   index: fc.oneof({ weight: 4, arbitrary: fc.nat(8) }, { weight: 1, arbitrary: fc.nat(0xffff) }),
   heads: fc.array(fc.oneof({ weight: 4, arbitrary: fc.nat(7) }, { weight: 1, arbitrary: fc.nat(0xffff) }), {
     minLength: 1,
