@@ -1,11 +1,11 @@
 /** Builds the devices into a hosted program and runs scripts of its commands (see harness.c). */
 
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { deviceStateHeader } from '../../src/machine/devices.ts';
+import { scratchDirectory } from './scratch.ts';
 
 const HERE = import.meta.dirname;
 const WEDGE = path.join(HERE, '../../wedge');
@@ -27,7 +27,7 @@ const built = new Map<Variant, string>();
 export function buildHarness(variant: Variant): string {
   const known = built.get(variant);
   if (known) return known;
-  const directory = mkdtempSync(path.join(tmpdir(), 'previrt-devices-'));
+  const directory = scratchDirectory();
   mkdirSync(path.join(directory, 'generated'));
   writeFileSync(path.join(directory, 'generated/devices-state.h'), deviceStateHeader());
   const include = [`-I${WEDGE}`, `-I${directory}`];

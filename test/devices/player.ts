@@ -7,10 +7,10 @@
  */
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { runHarness, type Variant } from './harness.ts';
+import { scratchDirectory } from './scratch.ts';
 
 /** Also in player.c. */
 const VERBS: Readonly<Record<string, number>> = { out: 1, in: 2, ack: 3, wait: 4 };
@@ -49,7 +49,7 @@ let player: string | undefined;
 
 function buildPlayer(): string {
   if (player) return player;
-  const program = path.join(mkdtempSync(path.join(tmpdir(), 'previrt-player-')), 'player');
+  const program = path.join(scratchDirectory(), 'player');
   const flags = [
     '-m32',
     '-ffreestanding',
@@ -96,7 +96,7 @@ interface Outcome {
 
 function playOnQemu(script: readonly string[]): Outcome[] {
   const kernel = buildPlayer();
-  const directory = mkdtempSync(path.join(tmpdir(), 'previrt-play-'));
+  const directory = scratchDirectory();
   const scriptFile = path.join(directory, 'script');
   const record = path.join(directory, 'record');
   writeFileSync(scriptFile, encode(script));
