@@ -76,8 +76,11 @@ struct test {
                                                                 test_##group##_##name};            \
     static void test_##group##_##name(void)
 
-/* Gives the lines that follow a name of their own, for tests that go through a table. */
-void subject(const char *name);
+/*
+ * For tests that go through a table: gives the lines that follow a name of
+ * their own. False if the command line leaves it out. Such a test is named `all`.
+ */
+bool subject(const char *name);
 /* Brings the machine back to what every test may expect (clean.c). */
 void clean_up(void);
 void devices_init(void);

@@ -28,7 +28,6 @@ static const char *group = "boot", *name = "start";
 static char command_line[256];
 
 void say_open(void) { print("%s.%s: ", group, name); }
-void subject(const char *new_name) { name = new_name; }
 
 static u32 length(const char *text) {
     u32 count = 0;
@@ -68,13 +67,25 @@ static bool listed(const char *list, const struct test *test) {
     return false;
 }
 
+/* Whether `only=` and `skip=` let a test run, or a subject of it. */
+static bool wanted(const struct test *test) {
+    const char *only = option("only="), *skip = option("skip=");
+    return (!only || listed(only, test)) && !(skip && listed(skip, test));
+}
+
 static bool selected(const struct test *test) {
     static bool begun;
-    const char *only = option("only="), *skip = option("skip="), *from = option("from=");
+    const char *from = option("from=");
     begun = begun || !from || listed(from, test);
-    if (!only && starts(test->group, "selftest"))
+    if (!option("only=") && starts(test->group, "selftest"))
         return false;
-    return begun && (!only || listed(only, test)) && !(skip && listed(skip, test));
+    /* A test named `all` has subjects, which decide for themselves. */
+    return begun && (wanted(test) || (starts(test->name, "all") && !(option("skip=") && listed(option("skip="), test))));
+}
+
+bool subject(const char *new_name) {
+    name = new_name;
+    return wanted(&(struct test){group, name, NULL});
 }
 
 static void bring_up(void) {

@@ -127,7 +127,7 @@ CODE(int_trap, (), int $GATE_TRAP)
 /* Descriptor inspection. */
 CODE(verr, (.in.eax = KERNEL_DS), verr %ax)
 CODE(verw, (.in.eax = READ_ONLY_DATA), verw %ax)
-CODE(lar, (.in.eax = KERNEL_DS), lar %eax, %ebx)
+CODE(lar, (.in.eax = KERNEL_DS, .hide = HIDE_EBX), lar %eax, %ebx)
 CODE(lsl, (.in.eax = SMALL_DATA), lsl %eax, %ebx)
 CODE(arpl, (.in.eax = 0x68, .in.ecx = 3), arpl %cx, %ax)
 

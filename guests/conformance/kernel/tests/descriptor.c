@@ -113,7 +113,7 @@ static void inspect(bool user) {
             else if (n >= 2)
                 print("%s", result.regs.eflags & ZF ? "yes" : "no");
             else if (result.regs.eflags & ZF)
-                print("%x", result.regs.ebx);
+                print("%x", result.regs.ebx & (n == 0 ? 0xf0ff00 : ~0u)); /* lar leaves 19-16 undefined */
             else
                 print("%s", result.regs.ebx == in.ebx ? "no" : "no, but wrote");
         }

@@ -25,7 +25,8 @@ TEST(each, all) {
     for (enum code_id id = CODE_cli; id < CODE_SEQUENCES; id++) {
         if (codes[id].traits & TRAIT_ONCE || id == CODE_hlt || id == CODE_sysexit || id == CODE_sysenter)
             continue;
-        subject(codes[id].name);
+        if (!subject(codes[id].name))
+            continue;
         one(&codes[id]);
         clean_up();
     }

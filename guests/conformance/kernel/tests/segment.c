@@ -94,7 +94,7 @@ TEST(segment, accessed) {
     in = inputs(&codes[CODE_lar]);
     in.eax = TLS_A;
     run(&codes[CODE_lar], &in);
-    say("after lar %u, which read %x", words[1] >> 8 & 1, in.ebx == result.regs.ebx ? 0 : result.regs.ebx);
+    say("after lar %u, which read %x", words[1] >> 8 & 1, result.regs.ebx & 0xf0ff00);
 }
 
 /* The local descriptor table. */

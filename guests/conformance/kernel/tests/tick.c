@@ -5,7 +5,7 @@
  */
 #include "../guest.h"
 
-enum { ROUNDS = 3000, WANTED = 25, MOST_RUNS = 4000, PERIOD = 150 /* counts of the timer: 126 us */ };
+enum { ROUNDS = 3000, WANTED = 25, MOST_RUNS = 1000, PERIOD = 150 /* counts of the timer: 126 us */ };
 
 static const struct code *current;
 static u32 inside, outside_boundary, in_shadow;
@@ -104,14 +104,16 @@ static void under_timer(enum code_id id, bool user) {
     outb(0x21, 0xff);
     say_open();
     print_outcome(current);
-    print(", interrupts %s, different results %u, saved eips inside an instruction %u, where none may come %u, carry kept %u\n",
-          inside >= WANTED * stress ? "enough" : "too few", different, outside_boundary, in_shadow, result.regs.ebx);
+    print(", different results %u, saved eips inside an instruction %u, where none may come %u, carry kept %u\n", different,
+          outside_boundary, in_shadow, result.regs.ebx);
+    say("interrupts %s", inside >= WANTED * stress ? "enough" : "too few");
     note("%u interrupts in %u runs", inside, runs);
 }
 
 TEST(tick, all) {
     for (enum code_id id = CODE_loop_nothing; id < CODE_fnop; id++) {
-        subject(codes[id].name);
+        if (!subject(codes[id].name))
+            continue;
         under_timer(id, false);
         clean_up();
     }
@@ -121,7 +123,8 @@ TEST(tick_user, all) {
     static const enum code_id ids[] = {CODE_loop_nothing, CODE_loop_pushf_popf, CODE_loop_push_pop_seg,
                                        CODE_loop_int,     CODE_loop_gs,         CODE_loop_rdtsc};
     for (u32 i = 0; i < ARRAY_SIZE(ids); i++) {
-        subject(codes[ids[i]].name);
+        if (!subject(codes[ids[i]].name))
+            continue;
         under_timer(ids[i], true);
         clean_up();
     }

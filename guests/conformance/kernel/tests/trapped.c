@@ -17,7 +17,7 @@ static void trapped(enum code_id id) {
     say_result(&copy, &in, "");
 }
 
-TEST(trapped, each) {
+TEST(trapped, all) {
     static const enum code_id ids[] = {
         CODE_cli,         CODE_sti,         CODE_mov_from_cr0, CODE_mov_from_cr2, CODE_mov_from_cr3,  CODE_mov_from_cr4,
         CODE_mov_to_cr0,  CODE_mov_to_cr2,  CODE_mov_to_cr3,   CODE_mov_to_cr4,   CODE_mov_from_dr7,  CODE_mov_to_dr7,
@@ -27,7 +27,8 @@ TEST(trapped, each) {
         CODE_rep_outsb,   CODE_ud2,         CODE_int3,         CODE_int_absent,
     };
     for (u32 i = 0; i < ARRAY_SIZE(ids); i++) {
-        subject(codes[ids[i]].name);
+        if (!subject(codes[ids[i]].name))
+            continue;
         trapped(ids[i]);
         clean_up();
     }
