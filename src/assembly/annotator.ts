@@ -12,7 +12,7 @@ import { SITE_KINDS } from '../x86/site-kinds.ts';
 import { flagsLiveAfter } from './flags.ts';
 import { type Operation, readOperation, readRawBytes, sensitiveMnemonic } from './operation.ts';
 import type { Policy } from './policy.ts';
-import { Scanner } from './scanner.ts';
+import { isBlank, Scanner } from './scanner.ts';
 import {
   chooseLabels,
   mnemonicMacroDefinition,
@@ -245,7 +245,11 @@ class Annotator {
       while (wordEnd < scanner.end && !/\s/.test(text[wordEnd] as string)) wordEnd++;
       word = text.slice(wordStart, wordEnd).toLowerCase();
     }
-    const row = sensitiveMnemonic(word);
+    // Anything else than a blank behind it makes it another word, or an error.
+    const row =
+      wordEnd === scanner.end || isBlank(scanner.bytes[wordEnd] as number)
+        ? sensitiveMnemonic(word)
+        : undefined;
     if (row === undefined || this.macros.has(word)) {
       if (this.macros.size > 0) this.macroCall();
       return;

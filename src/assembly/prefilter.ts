@@ -1,37 +1,45 @@
 /**
- * A cheap look at a whole source, for `grep -E -i` in front of the annotator:
- * most files of a kernel hold nothing sensitive. It may say yes in vain, never no.
+ * A cheap look at a whole source, for `grep -E -i` in front of the annotator: most
+ * files of a kernel hold nothing sensitive. It may say yes in vain, never no.
+ * The expressions are kept short, because grep compiles them for every file.
  */
-import { RAW_ENCODINGS, SENSITIVE_MNEMONICS, SENSITIVE_REGISTERS } from '../x86/sensitive.ts';
+import { RAW_ENCODINGS, SENSITIVE_MNEMONICS } from '../x86/sensitive.ts';
 
-/** One POSIX extended regular expression a line; a source that matches none has no site. Case is ignored. */
+const SUFFIX = '[bwlq]?';
+
+/** One POSIX extended regular expression a line; a source that matches none has no site. */
 export function prefilterPatterns(): string[] {
   const byOperands = new Set(['mov', 'push', 'pop']);
-  const words: string[] = [];
-  const shortWords: string[] = [];
+  const anywhere: string[] = [];
+  const asStatement: string[] = [];
   for (const [word, { form }] of SENSITIVE_MNEMONICS) {
     if (byOperands.has(form)) continue;
-    (form === 'fixed' ? words : shortWords).push(word);
+    if (/[bwlq]$/.test(word) && SENSITIVE_MNEMONICS.has(word.slice(0, -1))) continue;
+    (form === 'fixed' ? anywhere : asStatement).push(word);
   }
-  // `.byte` may be spelled with any radix and any number of zeros; the first byte is always 0f.
-  const firstBytes = new Set(
-    [...RAW_ENCODINGS.keys()].map((bytes) => Number.parseInt(bytes.slice(0, 2), 16)),
-  );
-  const spellings = [...firstBytes].flatMap((byte) => [
-    `0x0*${byte.toString(16)}`,
-    `${byte}`,
-    `0+${byte.toString(8)}`,
-    `0b0*${byte.toString(2)}`,
-  ]);
-  const statement =
-    '(^|[;:"/\\])[[:space:]]*((rep[a-z]*|lock|data16|data32|addr16|addr32|[cdefgs]s)[[:space:];]+)*';
-  const wordEnd = '([^a-z0-9_.$]|$)';
+  const statement = '(^|[;:"/\\])[[:space:]]*';
+  const prefixes = '((rep[a-z]*|lock|(data|addr)(16|32)|[cdefgs]s)[[:space:];]+)*';
   return [
     // Also as a bare argument of a macro.
-    `(^|[^a-z0-9_.$])(${words.join('|')})${wordEnd}`,
-    `${statement}(${shortWords.join('|')})${wordEnd}`,
-    `%(${[...SENSITIVE_REGISTERS.keys()].join('|')})([^a-z0-9:]|$)`,
-    `\\.byte[[:space:]]+(${spellings.join('|')})[[:space:]]*,`,
+    `(^|[^a-z0-9_.$])(${anywhere.join('|')})${SUFFIX}([^a-z0-9_.$-]|$)`,
+    `${statement}${prefixes}(${asStatement.join('|')})${SUFFIX}([[:space:];"#/]|$)`,
+    '%([cdefgs]s([^a-z0-9:]|$)|c?[dr][br]?[0-9])',
+    rawBytes(),
     '\\.previrt',
   ];
+}
+
+/**
+ * `.byte` and the first two bytes of an instruction. Numbers may have any radix
+ * and leading zeros; only hexadecimal, which everybody writes, is looked at closely.
+ */
+function rawBytes(): string {
+  const pairs = [...RAW_ENCODINGS.keys()].map((bytes) => [bytes.slice(0, 2), bytes.slice(2, 4)] as const);
+  const digits = (byte: string) => Number.parseInt(byte, 16).toString(16);
+  const first = [...new Set(pairs.map(([byte]) => digits(byte)))].join('|');
+  const second = [...new Set(pairs.map(([, byte]) => digits(byte)))].join('|');
+  const comma = '[[:space:]]*,[[:space:]]*';
+  const notHexadecimal = '([1-9]|0[0-7b])';
+  const closely = `0x0*(${first})${comma}(0x0*(${second})([^0-9a-f]|$)|${notHexadecimal})`;
+  return `\\.byte[[:space:]]+(${closely}|${notHexadecimal}[0-9]*${comma})`;
 }

@@ -37,7 +37,7 @@ for (const c of 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_
 for (let code = 128; code < 256; code++) WORD[code] = 1;
 for (const c of '\n;"#\'/') STOP[c.charCodeAt(0)] = 1;
 
-const isBlank = (code: number) => code === SPACE || code === TAB || code === CARRIAGE_RETURN;
+export const isBlank = (code: number) => code === SPACE || code === TAB || code === CARRIAGE_RETURN;
 
 export class Scanner {
   readonly text: string;
