@@ -4,8 +4,12 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { vi } from 'vitest';
 import { deviceStateHeader } from '../../src/machine/devices.ts';
 import { scratchDirectory } from './scratch.ts';
+
+/** Every test here compiles C or starts QEMU, on machines that may be busy. */
+vi.setConfig({ testTimeout: 60_000 });
 
 const HERE = import.meta.dirname;
 const WEDGE = path.join(HERE, '../../wedge');

@@ -86,7 +86,6 @@ test.each([
     const { ours, qemus } = play(script, variant);
     expect(ours).toEqual(qemus);
   },
-  60_000,
 );
 
 test("interrupts of channel 0 come when QEMU's come", () => {
@@ -111,7 +110,7 @@ test("interrupts of channel 0 come when QEMU's come", () => {
   const { ours, qemus } = play(script);
   expect(ours.filter((line) => !line.endsWith('none')).length).toBeGreaterThan(9);
   expect(ours).toEqual(qemus);
-}, 60_000);
+});
 
 /** Reads the latched count of a channel, as the two bytes of `answersOf(..., ['in'])`. */
 const latched = (channel: number): string[] => [

@@ -48,32 +48,22 @@ const DRAIN = [
   ]).flat(),
 ];
 
-test.each([1, 2, 3])(
-  'rounds of interrupts agree with QEMU: seed %i',
-  (seed) => {
-    const random = new Random(seed);
-    const script = [
-      ...initialize(1, 1),
-      out(0x4d0, 0x10),
-      out(0x3fc, 8),
-      ...rtc(0x0a, 0x24),
-      ...rtc(0x0b, 2),
-    ];
-    for (let round = 0; round < 80; round++) {
-      script.push(
-        ...initialize(random.pick(MASTER_MODES), 1),
-        out(0x21, random.pick([0, 0x01, 0x04, 0x10, 0x15])),
-      );
-      for (const cause of RAISE) if (random.below(3)) script.push(...cause);
-      script.push('wait 600000');
-      for (let step = 0; step < 12; step++) script.push(...random.pick(steps)(random));
-      script.push(...DRAIN, ...SILENCE);
-    }
-    const { ours, qemus } = play(script);
-    expect(new Set(ours.filter((line) => line.includes('ack')).map((line) => line.split('-> ')[1]))).toEqual(
-      new Set(['none', '0x20', '0x24', '0x28']),
+test.each([1, 2, 3])('rounds of interrupts agree with QEMU: seed %i', (seed) => {
+  const random = new Random(seed);
+  const script = [...initialize(1, 1), out(0x4d0, 0x10), out(0x3fc, 8), ...rtc(0x0a, 0x24), ...rtc(0x0b, 2)];
+  for (let round = 0; round < 80; round++) {
+    script.push(
+      ...initialize(random.pick(MASTER_MODES), 1),
+      out(0x21, random.pick([0, 0x01, 0x04, 0x10, 0x15])),
     );
-    expect(ours).toEqual(qemus);
-  },
-  60_000,
-);
+    for (const cause of RAISE) if (random.below(3)) script.push(...cause);
+    script.push('wait 600000');
+    for (let step = 0; step < 12; step++) script.push(...random.pick(steps)(random));
+    script.push(...DRAIN, ...SILENCE);
+  }
+  const { ours, qemus } = play(script);
+  expect(new Set(ours.filter((line) => line.includes('ack')).map((line) => line.split('-> ')[1]))).toEqual(
+    new Set(['none', '0x20', '0x24', '0x28']),
+  );
+  expect(ours).toEqual(qemus);
+});

@@ -229,13 +229,9 @@ test.each(STILL)('$device: $what', async ({ script, dataSheet, qemu }) => {
   );
 });
 
-test.each(TIMED)(
-  '$device: $what',
-  ({ script, dataSheet, qemu }) => {
-    const played = play(script);
-    const values = (lines: readonly string[]) => lines.map((line) => line.split('-> ')[1]!);
-    check(values(played.ours), dataSheet);
-    check(values(played.qemus), qemu);
-  },
-  60_000,
-);
+test.each(TIMED)('$device: $what', ({ script, dataSheet, qemu }) => {
+  const played = play(script);
+  const values = (lines: readonly string[]) => lines.map((line) => line.split('-> ')[1]!);
+  check(values(played.ours), dataSheet);
+  check(values(played.qemus), qemu);
+});

@@ -3,9 +3,9 @@
  * 8259A data sheet, order number 231468; ELCR: Intel 82371SB data sheet).
  *
  * An edge-triggered request is withdrawn when its line falls before the
- * processor has taken it, as the data sheet has it. Because the processor
- * takes interrupts at instruction boundaries only, a spurious one can arise
- * in the slave alone, through a request that its mask hides too late.
+ * processor has taken it, as the data sheet has it. INTR falls with it at
+ * once, so only an acknowledge cycle without INTR is answered with the
+ * spurious IR7.
  */
 
 #include "internal.h"
