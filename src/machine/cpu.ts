@@ -47,7 +47,7 @@ export const CPU = defineStruct('cpu', 'The virtual CPU.', [
   ['sysenter_cs', 'u32', 'MSR 174'],
   ['sysenter_esp', 'u32', 'MSR 175'],
   ['sysenter_eip', 'u32', 'MSR 176'],
-  ['reserved', 'u32', ''],
+  ['return_work', 'u32', 'not 0: the MMU has something to do before user code runs'],
   ['pat', 'u64', 'MSR 277'],
   ['misc_enable', 'u64', 'MSR 1a0'],
   ['tsc_offset', 'u64', 'added to the host counter by rdtsc'],

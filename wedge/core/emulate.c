@@ -178,7 +178,7 @@ static enum outcome do_out_immediate(const struct instruction *i) { return emula
  * progress that hardware would. A long one gives way to interrupts in between.
  */
 static enum outcome do_string_io(const struct instruction *i) {
-    const u32 batch = 4096;
+    const u32 batch = cpu_flags() & FLAG_TF ? 1 : 4096; /* single-stepping stops at every element */
     bool input = !(i->opcode & 2);
     unsigned size = io_size(i);
     u32 step = cpu.eflags & FLAG_DF ? -size : size;
@@ -844,7 +844,7 @@ void emulate_finish(enum outcome outcome, u32 next, bool stepping) {
     switch (outcome) {
     case OUTCOME_NEXT: cpu.eip = next; break;
     case OUTCOME_JUMPED: break;
-    case OUTCOME_REPEAT: return;
+    case OUTCOME_REPEAT: break;
     case OUTCOME_FAULT: {
         struct exception cause = exception;
         cpu_deliver_exception(&cause);

@@ -116,8 +116,10 @@ static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
     if (runs >= port_map_limit())
         evict(region);
     bool writable = map_writable(entry, directory);
-    if (writable && !(entry & directory & PTE_W))
+    if (writable && !(entry & directory & PTE_W)) {
         lax = true;
+        cpu.return_work = 1;
+    }
     bool user = entry & directory & PTE_U;
     if (!port_map(gva(page << 12), gpa(entry & PAGE_MASK), count, writable, user)) {
         drop_all();
@@ -391,11 +393,13 @@ static bool fault_open;
 void mmu_page_fault_begins(gva_t address) {
     faulted = address;
     fault_open = true;
+    cpu.return_work = 1;
 }
 
 void mmu_page_fault_over(void) {
     if (!fault_open)
         return;
     fault_open = false;
+    cpu.return_work = lax;
     map_ahead(faulted);
 }

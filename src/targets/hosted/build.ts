@@ -10,10 +10,22 @@ import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { InputError } from '../../elf/input-error.ts';
 import { ENTRY_BASE } from '../../substitution/hosted-entries.ts';
 import { hostedHeaders } from './headers.ts';
 
-const run = promisify(execFile);
+const execute = promisify(execFile);
+
+/** @throws Error with the tool's own messages */
+async function run(tool: string, args: readonly string[]): Promise<void> {
+  try {
+    await execute(tool, args);
+  } catch (error) {
+    const { code, stderr } = error as { code?: string | number; stderr?: string };
+    if (code === 'ENOENT') throw new InputError(`${tool} is not installed`, 'install gcc and binutils');
+    throw new Error(`${tool} cannot build the wedge:\n${stderr ?? ''}`);
+  }
+}
 const WEDGE = fileURLToPath(new URL('../../../wedge/', import.meta.url));
 const FOLDERS = ['core', 'mmu', 'devices', 'targets/hosted'] as const;
 

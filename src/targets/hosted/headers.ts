@@ -17,7 +17,16 @@ import {
 import { DOMAINS, SITE_KINDS } from '../../x86/site-kinds.ts';
 import { cOffsets, cStruct } from '../../x86/struct.ts';
 import { RUN_STATUS } from '../target.ts';
-import { BOOT_CHUNK, BOOT_FD, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION, CONTROL, DISK_FD } from './layout.ts';
+import {
+  BOOT_CHUNK,
+  BOOT_FD,
+  BOOT_HEADER,
+  BOOT_MAGIC,
+  BOOT_VERSION,
+  CONTROL,
+  DISK_FD,
+  KNOWN_DESCRIPTOR,
+} from './layout.ts';
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 const define = (name: string, value: string): string => `#define ${name} ${value}\n`;
@@ -70,6 +79,7 @@ export function hostedHeaders(): ReadonlyMap<string, string> {
         constants(),
         HOSTED_ENTRIES.map((name, index) => define(`ENTRY_${name}`, String(index))).join(''),
         '#include "generated/cpu-state.h"',
+        cStruct(KNOWN_DESCRIPTOR),
         cStruct(CONTROL),
         cStruct(BOOT_HEADER),
         cStruct(BOOT_CHUNK),
@@ -86,6 +96,7 @@ export function hostedHeaders(): ReadonlyMap<string, string> {
         cOffsets(CPU),
         cOffsets(SEGMENT),
         define('SEGMENT_SIZE', String(SEGMENT.size)),
+        cOffsets(KNOWN_DESCRIPTOR),
         cOffsets(CONTROL),
       ),
     ],

@@ -15,7 +15,40 @@ bool wedge_stepping, user_stepping;
 
 #define NO_SELECTOR 0xffffffff
 
-void port_tables_changed(void) { control.flat_selector = NO_SELECTOR; }
+void port_tables_changed(void) {
+    control.flat_selector = NO_SELECTOR;
+    control.call_gate.address = 0;
+    control.user_code.address = 0;
+}
+
+/* What entry.S may repeat without asking: interrupt 80 from user code, and the iret back. */
+static void remember_call(void) {
+    u32 address = cpu.idtr.base + 0x80 * 8, words[2];
+    control.call_gate.address = 0;
+    if (cpu.cpl || cpu.interrupt_flag || !(cpu.tr.attributes & 8) || !guest_read(gva(address), words, 8, 0))
+        return;
+    control.call_offset = cpu.eip;
+    control.call_code = cpu.segments[CS];
+    control.call_stack = cpu.segments[SS];
+    control.call_tss = cpu.tr.base + 4;
+    control.call_gate = (struct known_descriptor){address, words[0], words[1]};
+}
+
+static bool know_descriptor(const struct segment *segment, struct known_descriptor *known) {
+    u32 address = cpu.gdtr.base + (segment->selector & ~7u), words[2];
+    if ((segment->selector & 4) || !guest_read(gva(address), words, 8, 0))
+        return false;
+    *known = (struct known_descriptor){address, words[0], words[1]};
+    return true;
+}
+
+static void remember_user(void) {
+    control.user_code_segment = cpu.segments[CS];
+    control.user_data_segment = cpu.segments[SS];
+    if (!know_descriptor(&cpu.segments[CS], &control.user_code) ||
+        !know_descriptor(&cpu.segments[SS], &control.user_data))
+        control.user_code.address = 0;
+}
 
 typedef enum outcome operation(void);
 
@@ -29,7 +62,10 @@ static enum outcome enter_popf(void) { return emulate_popf(4); }
 
 static enum outcome enter_iret(void) {
     mmu_page_fault_over();
-    return emulate_iret(4);
+    enum outcome outcome = emulate_iret(4);
+    if (outcome == OUTCOME_JUMPED && cpu.cpl == 3)
+        remember_user();
+    return outcome;
 }
 
 static enum outcome enter_in8(void) { return emulate_in(cpu.gpr[EDX], 1); }
@@ -40,7 +76,10 @@ static enum outcome enter_out16(void) { return emulate_out(cpu.gpr[EDX], 2); }
 static enum outcome enter_out32(void) { return emulate_out(cpu.gpr[EDX], 4); }
 
 static enum outcome enter_int80(void) {
-    return cpu_software_interrupt(0x80) ? OUTCOME_JUMPED : OUTCOME_FAULT;
+    if (!cpu_software_interrupt(0x80))
+        return OUTCOME_FAULT;
+    remember_call();
+    return OUTCOME_JUMPED;
 }
 
 static enum outcome enter_sysenter(void) { return cpu_sysenter() ? OUTCOME_JUMPED : OUTCOME_FAULT; }
@@ -234,8 +273,6 @@ void wedge_service(void) {
     cpu.pending = due || attention;
     if (cpu.shadow && due && cpu.interrupt_flag)
         wedge_stepping = true;
-    else
-        cpu.shadow = 0;
 }
 
 void wedge_leave_prepare(void) {

@@ -19,10 +19,22 @@
 #define INTERRUPT_FLAG (CONTROL_PAGE + CPU_INTERRUPT_FLAG)
 #define SYSTEM_FLAGS (CONTROL_PAGE + CPU_SYSTEM_FLAGS)
 #define PENDING (CONTROL_PAGE + CPU_PENDING)
+#define RETURN_WORK (CONTROL_PAGE + CPU_RETURN_WORK)
+#define CPL (CONTROL_PAGE + CPU_CPL)
+#define CALL(field) (CONTROL_PAGE + CONTROL_CALL_##field)
+#define USER(field) (CONTROL_PAGE + CONTROL_USER_##field)
+#define RETURN_EIP (CONTROL_PAGE + CONTROL_RETURN_EIP)
+#define REAL(register) (CONTROL_PAGE + CONTROL_REAL_SELECTORS + register * 2)
 #define FLAT(field) (CONTROL_PAGE + CONTROL_FLAT_##field)
 #define INDEX (CONTROL_PAGE + CONTROL_ENTRY)
 
+    .set SEGMENT_cs, SELECTOR(1) - SEGMENT_SELECTOR
+    .set SEGMENT_ss, SELECTOR(2) - SEGMENT_SELECTOR
     .set SEGMENT_fs, SELECTOR(4) - SEGMENT_SELECTOR
+    .set REAL_es, REAL(0)
+    .set REAL_ds, REAL(3)
+    .set REAL_fs, REAL(4)
+    .set REAL_gs, REAL(5)
     .set SELECTOR_es, SELECTOR(0)
     .set SELECTOR_cs, SELECTOR(1)
     .set SELECTOR_ss, SELECTOR(2)
@@ -59,13 +71,13 @@
     push %ecx
     movl %ss:PENDING, %ecx
     jecxz 1f
-    pop %ecx
+0:  pop %ecx
     slow ENTRY_sti
 1:  movl $0x200, %ss:INTERRUPT_FLAG
     movl %ss:PENDING, %ecx
     jecxz 2f
-    pop %ecx
-    jmp service
+    movl $0, %ss:INTERRUPT_FLAG
+    jmp 0b
 2:  pop %ecx
     ret
 
@@ -99,7 +111,10 @@
     pop %eax
     slow ENTRY_popf
 
-    slow_entry ENTRY_iret
+    entry ENTRY_iret
+    pushfl
+    movl $ENTRY_iret, %ss:INDEX
+    jmp return_to_user
     slow_entry ENTRY_hlt
     slow_entry ENTRY_in8
     slow_entry ENTRY_in16
@@ -107,7 +122,8 @@
     slow_entry ENTRY_out8
     slow_entry ENTRY_out16
     slow_entry ENTRY_out32
-    slow_entry ENTRY_entry_int80
+    entry ENTRY_entry_int80
+    jmp call_from_user
     slow_entry ENTRY_entry_sysenter
     slow_entry ENTRY_emulate_rdtsc
     slow_entry ENTRY_emulate_rdtscp
@@ -226,6 +242,32 @@
 
     .org ENTRY_COUNT * ENTRY_SIZE
 
+/* Jumps to `otherwise` unless the descriptor at (%ecx) is still the known one. Uses %ecx and the flags. */
+.macro known place otherwise
+    movl %ss:4(%ecx), %ecx
+    cmpl %ss:\place + KNOWN_DESCRIPTOR_HIGH, %ecx
+    jne \otherwise
+    movl %ss:\place + KNOWN_DESCRIPTOR_ADDRESS, %ecx
+    movl %ss:(%ecx), %ecx
+    cmpl %ss:\place + KNOWN_DESCRIPTOR_LOW, %ecx
+    jne \otherwise
+.endm
+
+.macro same_real segment
+    mov %\segment, %ecx
+    cmpw %cx, %ss:REAL_\segment
+    jne 7f
+.endm
+
+.macro copy_segment from to
+    movl %ss:\from, %ecx
+    movl %ecx, %ss:\to
+    movl %ss:\from + 4, %ecx
+    movl %ecx, %ss:\to + 4
+    movl %ss:\from + 8, %ecx
+    movl %ecx, %ss:\to + 8
+.endm
+
 /* %eax, the return address and the popped word are on the stack; the flags are the guest's already. */
 popf_return:
     push %ecx
@@ -277,6 +319,135 @@ load_flat_fs:
 9:  pop %edx
     pop %ecx
     pop %eax
+    jmp to_wedge
+
+/*
+ * A system call of user code: interrupt 80, the short way. Everything the
+ * hardware would look at must be as it was when C went the long way the last
+ * time; what is compared is the guest's own memory. Until the flags are on the
+ * kernel's stack nothing may change them, and nothing is pushed on the user's.
+ */
+call_from_user:
+    movl %eax, %ss:GPR(0)
+    movl %ecx, %ss:GPR(1)
+    movl %edx, %ss:GPR(2)
+    movl %esp, %ss:GPR(4)
+    movl %ss:CALL(GATE), %ecx
+    jecxz 1f
+    jmp 2f
+1:  jmp 8f
+2:  movl %ss:(%esp), %edx           /* where the user goes on */
+    movl %ss:CALL(TSS), %eax
+    movl %ss:(%eax), %esp
+    movzwl %ss:SELECTOR_ss, %ecx
+    push %ecx
+    movl %ss:GPR(4), %ecx
+    leal 4(%ecx), %ecx
+    push %ecx
+    pushfl
+    testl $0x44100, (%esp)          /* AC, NT, TF */
+    jnz 7f
+    cmpl $0, %ss:SYSTEM_FLAGS
+    jne 7f
+    same_real ds
+    same_real es
+    same_real fs
+    same_real gs
+    movl %ss:CALL(GATE), %ecx
+    known CALL(GATE), 7f
+    movzwl %ss:4(%eax), %ecx        /* SS0 */
+    cmpw %cx, %ss:CALL(STACK) + SEGMENT_SELECTOR
+    jne 7f
+    movl %ss:INTERRUPT_FLAG, %ecx
+    andl $~0x200, (%esp)
+    orl %ecx, (%esp)
+    movzwl %ss:SELECTOR_cs, %ecx
+    push %ecx
+    push %edx
+    copy_segment CALL(CODE), SEGMENT_cs
+    copy_segment CALL(STACK), SEGMENT_ss
+    movl $0, %ss:CPL
+    movl $0, %ss:INTERRUPT_FLAG
+    movl %ss:GPR(0), %eax
+    movl %ss:GPR(1), %ecx
+    movl %ss:GPR(2), %edx
+    jmp *%ss:CALL(OFFSET)
+7:  popfl
+8:  movl %ss:GPR(4), %esp
+    movl %ss:GPR(0), %eax
+    movl %ss:GPR(1), %ecx
+    movl %ss:GPR(2), %edx
+    slow ENTRY_entry_int80
+
+/*
+ * The kernel's iret to user code, the short way, under the same rule. The
+ * kernel's flags are on the stack, for the long way. The frame's are loaded before IF is set
+ * and looked at, so that a signal's single-stepping is not lost with them.
+ */
+return_to_user:
+    movl %eax, %ss:GPR(0)
+    movl %ecx, %ss:GPR(1)
+    movl %esp, %ss:GPR(4)
+    cmpl $0, 24(%esp)               /* the frame's end: what follows does not fault on it */
+    movl %ss:USER(CODE), %ecx
+    testl %ecx, %ecx
+    jz 9f
+    movzwl %ss:USER(CODE_SEGMENT) + SEGMENT_SELECTOR, %eax
+    cmpl 12(%esp), %eax
+    jne 9f
+    movzwl %ss:USER(DATA_SEGMENT) + SEGMENT_SELECTOR, %eax
+    cmpl 24(%esp), %eax
+    jne 9f
+    cmpw %ax, %ss:SELECTOR_ds
+    jne 9f
+    cmpw %ax, %ss:SELECTOR_es
+    jne 9f
+    cmpw $0, %ss:SELECTOR_fs
+    jne 9f
+    cmpw $0, %ss:REAL_fs
+    jne 9f
+    movl 16(%esp), %eax
+    andl $0x67300, %eax             /* of AC, VM, NT, IOPL, IF and TF only IF */
+    cmpl $0x200, %eax
+    jne 9f
+    movl %ss:SYSTEM_FLAGS, %eax
+    orl %ss:RETURN_WORK, %eax
+    jne 9f
+    known USER(CODE), 9f
+    movl %ss:USER(DATA), %ecx
+    known USER(DATA), 9f
+    movzwl %ss:SELECTOR_gs, %eax
+    cmpl %ss:USER(TLS_SELECTOR), %eax
+    jne 9f
+    movl %ss:USER(TLS), %ecx
+    jecxz 1f
+    cmpw $0x2b, %ss:REAL_gs
+    jne 9f
+    known USER(TLS), 9f
+    jmp 2f
+1:  cmpw $0, %ss:REAL_gs
+    jne 9f
+2:  testl $0x4000, (%esp)           /* NT: a task return */
+    jnz 9f
+    leal 16(%esp), %esp
+    popfl
+    movl $0x200, %ss:INTERRUPT_FLAG
+    movl %ss:PENDING, %ecx
+    jecxz 3f
+    jmp 9f
+3:  copy_segment USER(CODE_SEGMENT), SEGMENT_cs
+    copy_segment USER(DATA_SEGMENT), SEGMENT_ss
+    movl $3, %ss:CPL
+    movl -12(%esp), %eax
+    movl %eax, %ss:RETURN_EIP
+    movl %ss:GPR(0), %eax
+    movl %ss:GPR(1), %ecx
+    movl (%esp), %esp
+    jmp *%ss:RETURN_EIP
+9:  movl %ss:GPR(4), %esp
+    popfl
+    movl %ss:GPR(0), %eax
+    movl %ss:GPR(1), %ecx
     jmp to_wedge
 
 /* Nothing to do but to look for interrupts. */

@@ -55,6 +55,9 @@ void sites_start(const struct patch_entry *entries, u32 count);
 const struct patch_entry *site_by_end(u32 end, u32 *moved);
 const struct patch_entry *site_by_start(u32 start, u32 *moved);
 
+/* Whether interrupts are held for one instruction after it: sti, and loads of SS. */
+bool site_opens_shadow(const struct patch_entry *site);
+
 /* segments.c: the real segment registers */
 void segments_capture(void); /* user code may have changed them */
 /* Loads what the virtual CPU says. True if anything real changed. */

@@ -13,7 +13,7 @@
 #include "core/crash.h"
 #include "hosted.h"
 
-static u16 real_selector[6] = {[CS] = HOST_CS32};
+#define real_selector control.real_selectors
 static u32 real_base[6];
 
 static u16 read_selector(enum segment_register which) {
@@ -83,6 +83,21 @@ void segments_capture(void) {
 
 static bool is_null(const struct segment *segment) { return !(segment->selector & ~3u); }
 
+/* What the short way back to user code may rely on for GS (entry.S). */
+static void know_tls(void) {
+    const struct segment *gs = &cpu.segments[GS];
+    control.user_tls.address = 0;
+    control.user_tls_selector = gs->selector;
+    if (is_null(gs))
+        return;
+    u32 address = cpu.gdtr.base + (gs->selector & ~7u), words[2];
+    if ((gs->selector & 4) || !guest_read(gva(address), words, 8, 0)) {
+        control.user_tls_selector = ~0u;
+        return;
+    }
+    control.user_tls = (struct known_descriptor){address, words[0], words[1]};
+}
+
 bool segments_apply(bool strict) {
     bool changed = false;
     if (cpu.cpl == 3)
@@ -109,5 +124,7 @@ bool segments_apply(bool strict) {
             changed = true;
         }
     }
+    if (cpu.cpl == 3)
+        know_tls();
     return changed;
 }

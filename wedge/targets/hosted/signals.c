@@ -41,6 +41,7 @@ static void take_registers(const struct sigcontext *context) {
     cpu.gpr[ESI] = context->rsi;
     cpu.gpr[EDI] = context->rdi;
     cpu.eip = context->rip;
+    cpu.shadow = 0;
     take_flags(context->eflags);
     if (cpu.cpl == 3)
         segments_capture();
@@ -96,15 +97,33 @@ static void trap_fault(const struct sigcontext *context) {
     deliver(context->trapno, false, 0);
 }
 
+/* An interrupt is being held back for the instruction after a shadow's; once, or a loop would hold it for ever. */
+static bool shadow_held;
+
+/*
+ * Whether an interrupt has to wait for one more instruction: in the shadow of
+ * the site that ends here, or in front of hlt, which must see it.
+ */
+static bool hold_interrupt(u32 eip) {
+    u32 moved;
+    if (cpu.cpl)
+        return false;
+    const struct patch_entry *site = site_by_start(eip, &moved);
+    if (site && site->kind == KIND_hlt)
+        return true;
+    site = shadow_held ? NULL : site_by_end(eip, &moved);
+    shadow_held = site && site_opens_shadow(site);
+    return shadow_held;
+}
+
 static void trap_debug(const struct sigcontext *context) {
     bool ours = wedge_stepping;
     bool guests = (cpu.cpl == 3 && !ours && (context->eflags & FLAG_TF)) || (cpu.system_flags & FLAG_TF);
-    u32 moved;
-    const struct patch_entry *site = ours && !guests ? site_by_start(cpu.eip, &moved) : NULL;
-    if (site && site->kind == KIND_hlt)
-        return; /* an interrupt between sti and hlt is one that hlt must see */
-    wedge_stepping = false;
-    cpu.shadow = 0;
+    if (ours && !guests && hold_interrupt(cpu.eip)) {
+        cpu.shadow = 1;
+        return;
+    }
+    wedge_stepping = shadow_held = false;
     if (!guests)
         return;
     cpu.dr[6] |= 1u << 14; /* BS */
@@ -208,14 +227,20 @@ static void unwind_entry(u32 start, u32 fault) {
  * fault and all.
  */
 static void fault_in_entry(int signal, struct sigcontext *context) {
-    access_t access = (context->err & PF_WRITE) | (cpu.cpl == 3 ? PF_USER : 0);
+    u32 place = (context->rip - ENTRY_BASE) / ENTRY_SIZE;
+    bool shared = place >= ENTRY_COUNT; /* code behind the entries, which accesses the kernel's memory only */
+    access_t access = (context->err & PF_WRITE) | (cpu.cpl == 3 && !shared ? PF_USER : 0);
     if (context->trapno == VECTOR_PF && mmu_fill(gva(context->cr2), access))
         return;
+    u32 eax = cpu.gpr[EAX], ecx = cpu.gpr[ECX];
     take_registers(context);
+    if (shared && control.entry == ENTRY_iret) {
+        cpu.gpr[EAX] = eax; /* it keeps them here, not on the stack */
+        cpu.gpr[ECX] = ecx;
+    }
     if (context->trapno != VECTOR_PF || cpu.cpl == 3)
         crash("signal %u in an entry of the wedge, address %x", (u32)signal, (u32)context->cr2);
-    u32 place = (context->rip - ENTRY_BASE) / ENTRY_SIZE;
-    u32 start = ENTRY_BASE + (place < ENTRY_COUNT ? place : control.entry) * ENTRY_SIZE;
+    u32 start = ENTRY_BASE + (shared ? control.entry : place) * ENTRY_SIZE;
     unwind_entry(start, context->rip);
     u32 end = *(const u32 *)(uptr)cpu.gpr[ESP];
     cpu.gpr[ESP] += 4;
@@ -292,7 +317,9 @@ static void on_event(int signal, struct siginfo *info, struct ucontext *frame) {
     if (!cpu.interrupt_flag)
         return;
     u32 moved;
-    if (in_entry_code(context->rip) || (cpu.cpl == 0 && site_by_start(context->rip, &moved))) {
+    shadow_held = false;
+    if (in_entry_code(context->rip) || (cpu.cpl == 0 && site_by_start(context->rip, &moved)) ||
+        hold_interrupt(context->rip)) {
         /* Let the site finish; a trap follows at the next instruction boundary. */
         wedge_stepping = true;
         context->eflags |= FLAG_TF;

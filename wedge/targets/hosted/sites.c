@@ -4,6 +4,7 @@
  * a miss is tried again at the linked one.
  */
 
+#include "core/decode.h"
 #include "hosted.h"
 
 static const struct patch_entry *table;
@@ -30,6 +31,15 @@ static const struct patch_entry *at_or_before(u32 address) {
 static const struct patch_entry *ending_at(u32 end) {
     const struct patch_entry *site = at_or_before(end - 1);
     return site && site->address + site->length == end ? site : NULL;
+}
+
+bool site_opens_shadow(const struct patch_entry *site) {
+    struct instruction i;
+    if (!decode(site->original, site->length, &i))
+        return false;
+    if (i.map == 1)
+        return i.opcode == 0xb2; /* lss */
+    return i.opcode == 0xfb || i.opcode == 0x17 || (i.opcode == 0x8e && i.reg == SS);
 }
 
 /* Recent answers, by return address. */

@@ -27,15 +27,16 @@ wedge_enter_switch:
     call wedge_enter
 
 /*
- * Back to guest code. A signal in [leave_begin, leave_end) comes too late for
- * wedge_leave_prepare to have seen it: its handler goes back to leave_restart.
- * Nothing is lost, all the guest's registers are still in `cpu`.
+ * Back to guest code. A signal before leave_begin is seen there; the handler of
+ * one in [leave_begin, leave_end) goes back to leave_restart. Nothing is lost, all the guest's registers are still in `cpu`.
  */
 wedge_leave:
 leave_restart:
     lea stack_top(%rip), %rsp
     call wedge_leave_prepare
 leave_begin:
+    cmpl $0, attention(%rip)
+    jne leave_restart
     push $0x2b
     mov cpu + CPU_GPR + 16(%rip), %eax
     push %rax
