@@ -9,6 +9,8 @@ export interface Exception {
   /** Regular expression; a difference is excused if the expected or the actual line matches. */
   readonly pattern: string;
   readonly reason: string;
+  /** For the guest's `skip=`: tests that would end the target. */
+  readonly skip?: string;
 }
 
 export interface Difference {

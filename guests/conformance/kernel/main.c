@@ -25,7 +25,7 @@ void main(u32 magic, const struct multiboot *info);
 
 u32 stress = 1;
 static const char *group = "boot", *name = "start";
-static char command_line[256];
+static char command_line[1024];
 
 void say_open(void) { print("%s.%s: ", group, name); }
 

@@ -148,7 +148,7 @@ static bool on_int3(struct frame *frame) {
 static bool on_trap_gate(struct frame *frame) {
     (void)frame;
     note_order('t');
-    (void)*(volatile u32 *)(WINDOW + 8);
+    asm volatile("testl $0, %0" : : "m"(*(u32 *)(WINDOW + 8)) : "memory");
     note_order('T');
     return true;
 }
