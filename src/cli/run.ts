@@ -2,14 +2,34 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseElf } from '../elf/image.ts';
-import { InputError } from '../elf/input-error.ts';
 import { MAX_MEMORY, MEBIBYTE, MIN_MEMORY } from '../machine/virtual-pc.ts';
+import { qemuTarget } from '../targets/bare/qemu.ts';
 import { hostedTarget } from '../targets/hosted/target.ts';
 import type { Target } from '../targets/target.ts';
-import { inPlace } from './errors.ts';
+import { CliError, inPlace } from './errors.ts';
 import { readInput } from './files.ts';
 
-const TARGETS: readonly Target[] = [hostedTarget];
+/** Targets by name; those that run on several machines by the machine's name, the first being the usual one. */
+const TARGETS: Readonly<Record<string, Readonly<Record<string, () => Promise<Target>>>>> = {
+  bare: {
+    qemu: async () => qemuTarget,
+    // The emulator is large: it is loaded when it is wanted.
+    v86: async () => (await import('../targets/bare/v86.ts')).v86Target,
+  },
+  hosted: { process: async () => hostedTarget },
+};
+
+/** @throws CliError if the target has no such machine */
+function findTarget(name: string, machine: string | undefined): Promise<Target> {
+  const machines = TARGETS[name]!;
+  const find = machines[machine ?? Object.keys(machines)[0]!];
+  if (!find)
+    throw new CliError(
+      `target ${name} has no machine ${machine}`,
+      `it has ${Object.keys(machines).join(' and ')}`,
+    );
+  return find();
+}
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   '': MEBIBYTE,
@@ -31,6 +51,7 @@ function memorySize(text: string): number {
 
 interface RunFlags {
   readonly target: string;
+  readonly machine?: string;
   readonly memory: number;
   readonly initrd?: string;
   readonly append: string;
@@ -43,10 +64,9 @@ export function registerRun(program: Command): void {
     .description('boot a kernel')
     .argument('<image>', 'annotated kernel, burned or not')
     .addOption(
-      new Option('--target <name>', 'what to run it on')
-        .choices(TARGETS.map(({ name }) => name))
-        .default('hosted'),
+      new Option('--target <name>', 'what to run it on').choices(Object.keys(TARGETS)).default('hosted'),
     )
+    .option('--machine <name>', 'what stands for bare metal: qemu or v86 (default: qemu)')
     .option('--memory <size>', 'guest memory, such as 128M or 1G', memorySize, 128 * MEBIBYTE)
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <text>', 'more arguments for the kernel', '')
@@ -64,8 +84,7 @@ Exit status: 0 the guest powered off or reset, 1 it could not be run,
 }
 
 async function run(image: string, flags: RunFlags): Promise<void> {
-  const target = TARGETS.find(({ name }) => name === flags.target);
-  if (!target) throw new InputError(`unknown target ${flags.target}`);
+  const target = await findTarget(flags.target, flags.machine);
   const elf = inPlace(image, () => parseElf(readInput(image)));
   const initrd = flags.initrd === undefined ? undefined : readInput(flags.initrd);
   const terminal = process.stdin.isTTY === true;

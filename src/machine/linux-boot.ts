@@ -18,6 +18,9 @@ import {
   physicalEntry,
 } from './boot-plan.ts';
 
+/** What Linux prints last when it panics, in front of the reason (kernel/panic.c). */
+export const LINUX_PANIC = '---[ end Kernel panic';
+
 /** Fields of struct boot_params that a loader fills in (Documentation/x86/zero-page.rst, boot.rst): offsets. */
 const BOOT_PARAMS = {
   e820Entries: 0x1e8,

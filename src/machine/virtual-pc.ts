@@ -23,6 +23,9 @@ const LINUX_ARGUMENTS: readonly string[] = [
 /** The whole command line of a Linux kernel: the user's arguments come last and win. */
 export const linuxCommandLine = (append: string): string => [...LINUX_ARGUMENTS, append].join(' ').trim();
 
+/** The disk on the PCI bus: virtio-blk with its I/O ports and its INTA as firmware has assigned them. */
+export const DISK_SLOT = { device: 3, ports: 0xc000, irq: 11 } as const;
+
 export const MEBIBYTE = 2 ** 20;
 export const MIN_MEMORY = 16 * MEBIBYTE;
 /** Above this the guest's physical memory would reach what lies below the wedge while paging is off. */

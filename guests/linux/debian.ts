@@ -1,0 +1,133 @@
+/**
+ * Packages of the machine's own Debian mirror, unpacked into the cache and
+ * never installed. Which mirror that is, apt knows.
+ */
+
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InputError } from '../../src/elf/input-error.ts';
+import { cacheRoot } from '../../src/targets/hosted/build.ts';
+import { cachedFolder, hashOf } from '../cache.ts';
+import { runProgram, step } from '../steps.ts';
+
+const KERNEL_SOURCE = 'linux-source-6.1';
+
+/** Programs and libraries of Debian i386 that run in the guest. */
+export const I386_PACKAGES = {
+  busybox: ['busybox-static'],
+  /** bash and coreutils with all that they link. */
+  glibc: [
+    'bash',
+    'coreutils',
+    'libacl1',
+    'libattr1',
+    'libc6',
+    'libgmp10',
+    'libpcre2-8-0',
+    'libselinux1',
+    'libtinfo6',
+  ],
+} as const;
+
+/** The downloads run as this user: apt's own may not write to the cache. */
+const COMMON = ['-q', '-o', 'APT::Sandbox::User=root', '-o', 'Acquire::Retries=3'];
+
+/** Packages in a folder, without their index. */
+const archives = (folder: string): string[] => readdirSync(folder).filter((name) => name.endsWith('.deb'));
+
+/**
+ * Downloads packages; if apt does not know them or has stale indexes, once
+ * again with fresh ones. Of these one may fail while the mirror is updated:
+ * what counts is whether the packages come.
+ */
+async function download(options: readonly string[], packages: readonly string[], cwd: string): Promise<void> {
+  const apt = (args: readonly string[], mayFail: boolean): Promise<boolean> =>
+    runProgram('apt-get', [...COMMON, ...options, ...args], { cwd, mayFail }).then(
+      () => true,
+      (error) => {
+        if (mayFail) return false;
+        throw error;
+      },
+    );
+  const get = ['download', ...packages];
+  if (await apt(get, true)) return;
+  await apt(['update'], true);
+  await apt(get, false);
+}
+
+/** The kernel's source package: the file once downloaded, so that a later run needs no network. */
+async function kernelPackage(): Promise<{ path: string; version: string }> {
+  const folder = join(cacheRoot(), 'dl');
+  await mkdir(folder, { recursive: true });
+  const find = (): string | undefined =>
+    archives(folder)
+      .filter((name) => name.startsWith(`${KERNEL_SOURCE}_`))
+      .at(-1);
+  if (!find())
+    await step(`Downloading ${KERNEL_SOURCE}`, async () => {
+      await download([], [KERNEL_SOURCE], folder);
+    });
+  const name = find();
+  if (!name)
+    throw new InputError(`apt offers no package ${KERNEL_SOURCE}`, 'use Debian 12 with its main archive');
+  return { path: join(folder, name), version: name.split('_')[1] ?? name };
+}
+
+export interface KernelSource {
+  /** The source tree; never written to. */
+  readonly folder: string;
+  /** The package's version. */
+  readonly version: string;
+}
+
+/** The kernel's source tree as Debian publishes it. */
+export async function kernelSource(): Promise<KernelSource> {
+  const { path, version } = await kernelPackage();
+  const folder = await cachedFolder(`linux/source-${hashOf([version])}`, (work) =>
+    step(`Unpacking ${KERNEL_SOURCE} ${version}`, async (report) => {
+      await runProgram('dpkg-deb', ['-x', path, join(work, 'package')]);
+      report('kernel source');
+      const tarball = join(work, 'package/usr/src', `${KERNEL_SOURCE}.tar.xz`);
+      await runProgram('tar', ['--strip-components=1', '--one-top-level=tree', '-xf', tarball], {
+        cwd: work,
+      });
+      await runProgram('rm', ['-r', join(work, 'package')]);
+    }),
+  );
+  return { folder: join(folder, 'tree'), version };
+}
+
+/**
+ * apt with the machine's sources but its own state: it sees i386 only, and
+ * nothing of it is installed.
+ */
+function i386Options(root: string): string[] {
+  for (const folder of ['state/lists/partial', 'cache/archives/partial'])
+    mkdirSync(join(root, folder), { recursive: true });
+  const status = join(root, 'status');
+  writeFileSync(status, '');
+  const settings = {
+    'APT::Architecture': 'i386',
+    'APT::Architectures': 'i386',
+    'Dir::State': join(root, 'state'),
+    'Dir::State::status': status,
+    'Dir::Cache': join(root, 'cache'),
+  };
+  return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+}
+
+/** A folder with i386 packages unpacked over each other. */
+export function i386Root(packages: readonly string[]): Promise<string> {
+  return cachedFolder(`linux/i386-${hashOf(packages)}`, (work) =>
+    step(`Downloading ${packages.length} i386 packages`, async (report) => {
+      const downloads = join(work, 'dl');
+      mkdirSync(downloads);
+      await download(i386Options(join(cacheRoot(), 'linux/apt-i386')), packages, downloads);
+      report('unpacking');
+      for (const name of archives(downloads))
+        await runProgram('dpkg-deb', ['-x', join(downloads, name), work]);
+      await runProgram('rm', ['-r', downloads]);
+    }),
+  );
+}

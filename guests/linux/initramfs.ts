@@ -1,0 +1,85 @@
+/**
+ * The guest's first file systems: Debian's busybox for i386 with /init, and a
+ * larger one with programs that link glibc dynamically and the benchmark.
+ */
+
+import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { cachedFolder, hashOf, REPOSITORY } from '../cache.ts';
+import { runProgram } from '../steps.ts';
+import { type CpioEntry, cpioArchive } from './cpio.ts';
+import { I386_PACKAGES, i386Root } from './debian.ts';
+
+export const INITRAMFS_NAMES = ['busybox', 'glibc'] as const;
+export type InitramfsName = (typeof INITRAMFS_NAMES)[number];
+
+const INIT = 'guests/linux/root/init';
+const OSBENCH = 'bench/osbench.c';
+/** What this folder's own code puts into an archive. */
+const RECIPE = ['guests/linux/initramfs.ts', 'guests/linux/cpio.ts', INIT];
+
+/** Documentation and translations, which no program needs. */
+const LEFT_OUT = /^usr\/(share|lib\/i386-linux-gnu\/gconv)(\/|$)/;
+
+/** Everything below a folder as entries of an archive. */
+function entriesOf(root: string, path = ''): CpioEntry[] {
+  return readdirSync(join(root, path))
+    .sort()
+    .flatMap((file): CpioEntry[] => {
+      const name = join(path, file);
+      const status = lstatSync(join(root, name));
+      const mode = status.mode & 0o7777;
+      if (LEFT_OUT.test(name)) return [];
+      if (status.isSymbolicLink()) return [{ type: 'link', name, to: readlinkSync(join(root, name)) }];
+      if (status.isDirectory()) return [{ type: 'folder', name, mode }, ...entriesOf(root, name)];
+      return [{ type: 'file', name, mode, bytes: readFileSync(join(root, name)) }];
+    });
+}
+
+const FOLDER_MODE = 0o755;
+const PROGRAM_MODE = 0o755;
+const folder = (name: string): CpioEntry => ({ type: 'folder', name, mode: FOLDER_MODE });
+
+/** What every archive holds: /init, busybox to run it, and the console, which the kernel opens before /init. */
+async function common(): Promise<CpioEntry[]> {
+  const busybox = readFileSync(join(await i386Root(I386_PACKAGES.busybox), 'bin/busybox'));
+  return [
+    folder('dev'),
+    { type: 'device', name: 'dev/console', mode: 0o600, number: [5, 1] },
+    { type: 'file', name: 'init', mode: PROGRAM_MODE, bytes: readFileSync(join(REPOSITORY, INIT)) },
+    { type: 'file', name: 'bin/busybox', mode: PROGRAM_MODE, bytes: busybox },
+    { type: 'link', name: 'bin/sh', to: 'busybox' },
+  ];
+}
+
+/** The benchmark, static, so that no library is measured with it. Path of the program. */
+export async function buildOsbench(): Promise<string> {
+  const built = await cachedFolder(`linux/osbench-${hashOf([], [OSBENCH])}`, async (work) => {
+    const flags = ['-m32', '-O2', '-static', '-o', join(work, 'osbench')];
+    await runProgram('gcc', [...flags, join(REPOSITORY, OSBENCH)]);
+  });
+  return join(built, 'osbench');
+}
+
+const CONTENTS: Readonly<Record<InitramfsName, () => Promise<CpioEntry[]>>> = {
+  busybox: async () => [folder('bin'), ...(await common())],
+  glibc: async () => [
+    ...entriesOf(await i386Root(I386_PACKAGES.glibc)),
+    ...(await common()),
+    { type: 'file', name: 'bin/osbench', mode: PROGRAM_MODE, bytes: readFileSync(await buildOsbench()) },
+  ],
+};
+
+/** Path of the compressed archive; with a script, of one that runs it and powers off. */
+export async function buildInitramfs(name: InitramfsName, script?: string): Promise<string> {
+  const key = hashOf([name, script ?? '', JSON.stringify(I386_PACKAGES)], [...RECIPE, OSBENCH]);
+  const built = await cachedFolder(`linux/initramfs-${name}-${key}`, async (work) => {
+    const entries = await CONTENTS[name]();
+    if (script !== undefined)
+      entries.push({ type: 'file', name: 'script', mode: 0o644, bytes: Buffer.from(script) });
+    await writeFile(join(work, 'initramfs.gz'), gzipSync(cpioArchive(entries), { level: 6 }));
+  });
+  return join(built, 'initramfs.gz');
+}

@@ -1,0 +1,82 @@
+/**
+ * Builds Linux 6.1 for i386 from Debian's unmodified source: annotated by the
+ * project's toolchain, or plain, with the ordinary compiler, to compare with.
+ */
+
+import { copyFile, mkdir, readFile, rm } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { InputError } from '../../src/elf/input-error.ts';
+import { cachedFolder, hashOf, REPOSITORY } from '../cache.ts';
+import { runProgram, step } from '../steps.ts';
+import { missingOptions } from './config.ts';
+import { kernelSource } from './debian.ts';
+
+export type Variant = 'annotated' | 'plain';
+
+export interface Kernel {
+  /** ELF, as linked. */
+  readonly vmlinux: string;
+  readonly bzImage: string;
+}
+
+const CONFIG = 'guests/linux/i386.config';
+const TOOLCHAIN = ['bin', 'src/x86', 'src/assembly', 'src/toolchain', 'guests/linux/domains.json'];
+
+/** What the kernel would otherwise take from the machine that builds it. */
+const REPRODUCIBLE = {
+  KBUILD_BUILD_TIMESTAMP: '2020-01-01',
+  KBUILD_BUILD_USER: 'previrt',
+  KBUILD_BUILD_HOST: 'previrt',
+};
+
+/** Objects in a build of this configuration, about: for the progress shown. */
+const OBJECTS = 800;
+const OBJECT_LINE = /^ {2}(CC|AS) /;
+
+/** The kernel, from the cache or built, which takes minutes. */
+export async function buildKernel(variant: Variant): Promise<Kernel> {
+  const source = await kernelSource();
+  const inputs = variant === 'annotated' ? [CONFIG, ...TOOLCHAIN] : [CONFIG];
+  const key = hashOf([source.version, JSON.stringify(REPRODUCIBLE)], inputs);
+  const folder = await cachedFolder(`linux/${variant}-${key}`, async (work) => {
+    const output = join(work, 'build');
+    await mkdir(output);
+    const prefix = variant === 'annotated' ? join(REPOSITORY, 'bin/previrt-') : '';
+    const make = (targets: readonly string[], onLine?: (line: string) => void): Promise<string> =>
+      runProgram(
+        'make',
+        ['-C', source.folder, 'ARCH=i386', `O=${output}`, `CROSS_COMPILE=${prefix}`, ...targets],
+        { env: REPRODUCIBLE, ...(onLine && { onLine }) },
+      );
+    await step(`Configuring Linux ${source.version}, ${variant}`, () =>
+      configure(source.folder, output, make),
+    );
+    await step(`Building Linux ${source.version}, ${variant}`, async (report) => {
+      let objects = 0;
+      await make([`-j${cpus().length}`, 'vmlinux', 'bzImage'], (line) => {
+        if (OBJECT_LINE.test(line)) report(`${++objects} of about ${OBJECTS} objects`);
+      });
+    });
+    for (const path of ['vmlinux', 'arch/x86/boot/bzImage', '.config'])
+      await copyFile(join(output, path), join(work, path.split('/').at(-1)!));
+    await rm(output, { recursive: true });
+  });
+  return { vmlinux: join(folder, 'vmlinux'), bzImage: join(folder, 'bzImage') };
+}
+
+async function configure(
+  source: string,
+  output: string,
+  make: (targets: readonly string[]) => Promise<string>,
+): Promise<void> {
+  const fragment = join(REPOSITORY, CONFIG);
+  const config = join(output, '.config');
+  await make(['tinyconfig']);
+  const merge = join(source, 'scripts/kconfig/merge_config.sh');
+  await runProgram(merge, ['-m', '-O', output, config, fragment], { cwd: source });
+  await make(['olddefconfig']);
+  const missing = missingOptions(await readFile(fragment, 'utf8'), await readFile(config, 'utf8'));
+  if (missing.length > 0)
+    throw new InputError(`the kernel's configuration lost ${missing.join(', ')}`, `correct ${CONFIG}`);
+}

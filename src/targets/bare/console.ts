@@ -1,0 +1,78 @@
+/** The wire between the guest's UART and the terminal, for machines whose emulator leaves both to us. */
+
+import { createReadStream, writeSync } from 'node:fs';
+import type { GuestConsole } from '../target.ts';
+
+const CTRL_A = 1;
+const LITERAL = 'a'.charCodeAt(0);
+const END = 'x'.charCodeAt(0);
+
+/**
+ * Takes the escape out of what is typed: Ctrl-A x ends the run, Ctrl-A a and
+ * Ctrl-A Ctrl-A are one Ctrl-A, and before anything else it swallows that.
+ */
+export function escapeFilter(end: () => void): (typed: Uint8Array) => Uint8Array {
+  let escaped = false;
+  return (typed) => {
+    const passed: number[] = [];
+    for (const byte of typed) {
+      if (!escaped && byte === CTRL_A) {
+        escaped = true;
+        continue;
+      }
+      if (!escaped) passed.push(byte);
+      else if (byte === LITERAL || byte === CTRL_A) passed.push(CTRL_A);
+      else if (byte === END) end();
+      escaped = false;
+    }
+    return Uint8Array.from(passed);
+  };
+}
+
+/** Kernel lines are shorter; what has no line end is not kept without bound. */
+const LONGEST_LINE = 4096;
+
+/** Passes the first whole line that contains `pattern` to `found`. */
+export function lineWatch(pattern: string, found: (line: string) => void): (bytes: Uint8Array) => void {
+  let line = '';
+  return (bytes) => {
+    const lines = (line + Buffer.from(bytes).toString('latin1')).split('\n');
+    line = lines.pop()!.slice(-LONGEST_LINE);
+    const match = lines.find((text) => text.includes(pattern));
+    if (match !== undefined) found(match.trim());
+  };
+}
+
+export interface Wire {
+  /** Bytes from the guest. */
+  write(bytes: Uint8Array): void;
+  /** Stops reading what is typed. */
+  close(): void;
+}
+
+/** writeSync on a pipe that the other side has made non-blocking. */
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; )
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    }
+}
+
+/** Connects the guest to the console; `toGuest` gets what is typed, `end` is called for the escape. */
+export function connect(console: GuestConsole, toGuest: (bytes: Uint8Array) => void, end: () => void): Wire {
+  const filter = console.terminal ? escapeFilter(end) : (bytes: Uint8Array) => bytes;
+  const input = console.input === 0 ? process.stdin : createReadStream('', { fd: console.input });
+  const onData = (bytes: Buffer): void => toGuest(filter(bytes));
+  input.on('data', onData as (chunk: Buffer | string) => void);
+  return {
+    write: (bytes) => writeAll(console.output, bytes),
+    close: () => {
+      input.off('data', onData as (chunk: Buffer | string) => void);
+      input.pause();
+      // A pipe that nobody closes would keep the process.
+      if ('unref' in input) input.unref();
+    },
+  };
+}

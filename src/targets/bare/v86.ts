@@ -1,0 +1,79 @@
+/**
+ * The virtual PC on v86, an emulator that comes as an npm package and runs
+ * inside this process. It has no disk there.
+ */
+
+import { createRequire } from 'node:module';
+import { V86 } from 'v86';
+import { InputError } from '../../elf/input-error.ts';
+import { firmware } from '../../machine/firmware.ts';
+import { prepareBoot } from '../boot.ts';
+import { type Check, RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
+import { connect, lineWatch } from './console.ts';
+import { refuseBurned } from './image.ts';
+
+/** What the package has beyond the interface that it declares. */
+type Machine = InstanceType<typeof V86> & {
+  write_memory(bytes: Uint8Array, address: number): void;
+  readonly v86: { readonly cpu: { reboot_internal(): void } };
+  add_listener(event: 'cpu-event-halt', listener: () => void): void;
+};
+
+/** The least that its VGA card, which is not used, accepts. */
+const VGA_MEMORY = 1 << 20;
+
+const buffer = (bytes: Uint8Array): { buffer: ArrayBuffer } => ({
+  buffer: Uint8Array.from(bytes).buffer,
+});
+
+const wasmPath = (): string => createRequire(import.meta.url).resolve('v86/build/v86.wasm');
+
+async function run(options: RunOptions): Promise<RunStatus> {
+  if (options.disk !== undefined) throw new InputError('v86 has no disk', 'use --machine qemu');
+  refuseBurned(options.elf);
+  const { plan, panicPattern } = prepareBoot(options.elf, options);
+  const machine = new V86({
+    wasm_path: wasmPath(),
+    memory_size: options.memory,
+    vga_memory_size: VGA_MEMORY,
+    bios: buffer(firmware(plan, false)),
+    autostart: false,
+    disable_keyboard: true,
+    disable_mouse: true,
+    disable_speaker: true,
+    log_level: 0,
+  }) as unknown as Machine;
+  await new Promise<void>((ready) => machine.add_listener('emulator-loaded', () => ready()));
+  for (const { address, bytes } of plan.chunks) machine.write_memory(bytes, address);
+  try {
+    return await new Promise<RunStatus>((end) => {
+      const wire = connect(
+        options.console,
+        (bytes) => machine.serial_send_bytes(0, bytes),
+        () => end(RUN_STATUS.done),
+      );
+      const watch =
+        panicPattern === undefined ? undefined : lineWatch(panicPattern, () => finish(RUN_STATUS.panic));
+      const finish = (status: RunStatus): void => {
+        wire.close();
+        end(status);
+      };
+      machine.add_listener('serial0-output-byte', (byte) => {
+        const bytes = Uint8Array.of(byte);
+        wire.write(bytes);
+        watch?.(bytes);
+      });
+      machine.add_listener('cpu-event-halt', () => finish(RUN_STATUS.done));
+      machine.v86.cpu.reboot_internal = () => finish(RUN_STATUS.done);
+      options.signal.addEventListener('abort', () => finish(RUN_STATUS.host), { once: true });
+      machine.run();
+    });
+  } finally {
+    await machine.destroy();
+  }
+}
+
+/** It needs nothing of the host. */
+const check = async (): Promise<readonly Check[]> => [];
+
+export const v86Target: Target = { name: 'bare', check, run };
