@@ -3,6 +3,7 @@
 import { Command } from 'commander';
 import { registerAudit } from './audit.ts';
 import { registerBurn } from './burn.ts';
+import { registerCheck } from './check.ts';
 import { reportError } from './errors.ts';
 import { registerInspect } from './inspect.ts';
 import { registerRun } from './run.ts';
@@ -12,6 +13,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerInspect,
   registerAudit,
   registerBurn,
+  registerCheck,
   registerRun,
   registerUnburn,
 ];

@@ -3,33 +3,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseElf } from '../elf/image.ts';
 import { MAX_MEMORY, MEBIBYTE, MIN_MEMORY } from '../machine/virtual-pc.ts';
-import { qemuTarget } from '../targets/bare/qemu.ts';
-import { hostedTarget } from '../targets/hosted/target.ts';
-import type { Target } from '../targets/target.ts';
-import { CliError, inPlace } from './errors.ts';
+import { inPlace } from './errors.ts';
 import { readInput } from './files.ts';
-
-/** Targets by name; those that run on several machines by the machine's name, the first being the usual one. */
-const TARGETS: Readonly<Record<string, Readonly<Record<string, () => Promise<Target>>>>> = {
-  bare: {
-    qemu: async () => qemuTarget,
-    // The emulator is large: it is loaded when it is wanted.
-    v86: async () => (await import('../targets/bare/v86.ts')).v86Target,
-  },
-  hosted: { process: async () => hostedTarget },
-};
-
-/** @throws CliError if the target has no such machine */
-function findTarget(name: string, machine: string | undefined): Promise<Target> {
-  const machines = TARGETS[name]!;
-  const find = machines[machine ?? Object.keys(machines)[0]!];
-  if (!find)
-    throw new CliError(
-      `target ${name} has no machine ${machine}`,
-      `it has ${Object.keys(machines).join(' and ')}`,
-    );
-  return find();
-}
+import { DEFAULT_TARGET, findTarget, TARGETS } from './targets.ts';
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   '': MEBIBYTE,
@@ -64,7 +40,7 @@ export function registerRun(program: Command): void {
     .description('boot a kernel')
     .argument('<image>', 'annotated kernel, burned or not')
     .addOption(
-      new Option('--target <name>', 'what to run it on').choices(Object.keys(TARGETS)).default('hosted'),
+      new Option('--target <name>', 'what to run it on').choices(Object.keys(TARGETS)).default(DEFAULT_TARGET),
     )
     .option('--machine <name>', 'what stands for bare metal: qemu or v86 (default: qemu)')
     .option('--memory <size>', 'guest memory, such as 128M or 1G', memorySize, 128 * MEBIBYTE)
