@@ -130,6 +130,12 @@ bool decode(const u8 *bytes, unsigned count, struct instruction *result) {
         byte = take(&cursor, 1);
     while (!cursor.short_of && prefix(result, byte));
     char form = one_byte[byte];
+    /* With register operands c4, c5, 62 and 8f are prefixes of vector instructions, which are not decoded. */
+    bool vector = byte == 0xc4 || byte == 0xc5 || byte == 0x62;
+    if (vector && cursor.at < cursor.count && bytes[cursor.at] >= 0xc0)
+        return false;
+    if (byte == 0x8f && cursor.at < cursor.count && (bytes[cursor.at] & 0x38))
+        return false;
     if (byte == 0x0f) {
         byte = take(&cursor, 1);
         result->map = 1;

@@ -26,6 +26,10 @@ import { symbolizer } from './symbolize.ts';
 /** What a Linux kernel prints last when it panics. */
 const LINUX_PANIC = '---[ end Kernel panic';
 
+/** Said plainly at each start: what --isolation=none means. */
+const ISOLATION_NOTE =
+  'previrt: --isolation=none: code in the guest can reach all of the guest, its kernel included, but nothing of this host beyond its console and disk\n';
+
 const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];
 
 /** The image as it has to be burned for hosted. @throws InputError if it is burned for something else, or has no sites. */
@@ -111,6 +115,7 @@ async function execute(
   diskFd: number | undefined,
 ): Promise<RunStatus> {
   const { input, output, messages } = options.console;
+  writeFileSync(messages, ISOLATION_NOTE);
   const stdio: (number | 'pipe' | 'ignore')[] = [input, output, 'pipe'];
   stdio[BOOT_FD] = bootFd;
   stdio[DISK_FD] = diskFd ?? 'ignore';
