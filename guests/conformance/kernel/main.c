@@ -50,19 +50,32 @@ static const char *option(const char *key) {
 
 /* Whether a list `a,b.c` holds the test or its group. */
 static bool listed(const char *list, const struct test *test) {
+    u32 group_size = length(test->group), name_size = length(test->name);
     while (*list && *list != ' ') {
         u32 size = 0;
         while (list[size] && list[size] != ',' && list[size] != ' ')
             size++;
-        u32 group_size = length(test->group);
         if (size >= group_size && memcmp(list, test->group, group_size) == 0) {
+            const char *item = list + group_size + 1;
             if (size == group_size)
                 return true;
-            if (list[group_size] == '.' && size == group_size + 1 + length(test->name) &&
-                memcmp(list + group_size + 1, test->name, length(test->name)) == 0)
+            if (item[-1] == '.' && size == group_size + 1 + name_size && memcmp(item, test->name, name_size) == 0)
                 return true;
         }
         list += size + (list[size] == ',');
+    }
+    return false;
+}
+
+/* Whether a list holds a group or anything of it. */
+static bool mentions(const char *list, const char *group) {
+    u32 size = length(group);
+    while (*list && *list != ' ') {
+        if (starts(list, group) && (!list[size] || list[size] == ',' || list[size] == '.' || list[size] == ' '))
+            return true;
+        while (*list && *list != ',' && *list != ' ')
+            list++;
+        list += *list == ',';
     }
     return false;
 }
@@ -77,10 +90,13 @@ static bool selected(const struct test *test) {
     static bool begun;
     const char *from = option("from=");
     begun = begun || !from || listed(from, test);
-    if (!option("only=") && starts(test->group, "selftest"))
+    const char *only = option("only="), *skip = option("skip=");
+    if (!begun || (skip && listed(skip, test)))
         return false;
+    if (!only)
+        return !starts(test->group, "selftest");
     /* A test named `all` has subjects, which decide for themselves. */
-    return begun && (wanted(test) || (starts(test->name, "all") && !(option("skip=") && listed(option("skip="), test))));
+    return starts(test->name, "all") ? mentions(only, test->group) : listed(only, test);
 }
 
 bool subject(const char *new_name) {
