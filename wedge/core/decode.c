@@ -6,6 +6,7 @@
  *   w  16-bit immediate         Z  ModRM, 16/32-bit immediate
  *   z  16/32-bit immediate      e  16-bit and 8-bit immediate (enter)
  *   o  16/32-bit address        f  far pointer
+ *   R  ModRM, a register whatever its mod field says (mov to and from control and debug registers)
  *   p  prefix or escape         g, G  group 3: an immediate only with /0 and /1
  */
 
@@ -34,7 +35,7 @@ static const char one_byte[] =
 static const char two_byte[] =
     "MMMM.........M.B" /* 00 */
     "MMMMMMMMMMMMMMMM" /* 10 */
-    "MMMMMMMMMMMMMMMM" /* 20 */
+    "RRRRMMMMMMMMMMMM" /* 20 */
     "........p.p....." /* 30 */
     "MMMMMMMMMMMMMMMM" /* 40 */
     "MMMMMMMMMMMMMMMM" /* 50 */
@@ -87,14 +88,14 @@ static bool prefix(struct instruction *result, u8 byte) {
     return true;
 }
 
-static void modrm(struct instruction *result, struct cursor *cursor) {
+static void modrm(struct instruction *result, struct cursor *cursor, bool registers_only) {
     result->has_modrm = true;
     result->modrm_offset = cursor->at;
     u8 byte = take(cursor, 1);
     result->mod = byte >> 6;
     result->reg = byte >> 3 & 7;
     result->rm = byte & 7;
-    result->memory = result->mod != 3;
+    result->memory = result->mod != 3 && !registers_only;
     if (result->memory) {
         unsigned size = result->mod == 1 ? 1 : result->mod == 2 ? result->address_size : 0;
         bool stack = false; /* bases ebp, esp and bp default to SS */
@@ -148,8 +149,8 @@ bool decode(const u8 *bytes, unsigned count, struct instruction *result) {
     }
     result->opcode = byte;
     unsigned word = result->operand_size;
-    if (form == 'M' || form == 'B' || form == 'Z' || form == 'g' || form == 'G')
-        modrm(result, &cursor);
+    if (form == 'M' || form == 'R' || form == 'B' || form == 'Z' || form == 'g' || form == 'G')
+        modrm(result, &cursor, form == 'R');
     switch (form) {
     case 'b':
     case 'B': result->immediate = take(&cursor, 1); break;
