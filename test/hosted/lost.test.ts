@@ -1,0 +1,116 @@
+/** Guests that end themselves, lose themselves or ask for what hosted refuses. */
+
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const BIN = fileURLToPath(new URL('../../bin/', import.meta.url));
+const TIMEOUT = 60_000;
+
+let work = '';
+beforeAll(() => {
+  work = mkdtempSync(join(tmpdir(), 'previrt-lost-'));
+});
+afterAll(() => rmSync(work, { recursive: true, force: true }));
+
+/** A Multiboot kernel of these instructions, with an IDT of `vectors` empty gates loaded. */
+function guest(name: string, vectors: number, body: string): string {
+  const source = join(work, `${name}.S`);
+  writeFileSync(
+    source,
+    `
+        .section .multiboot, "a"
+        .long 0x1badb002, 0, -0x1badb002
+        .text
+        .globl _start
+_start: mov $stack, %esp
+        lidt table
+        call ${name}
+        cli
+        hlt
+        .type ${name}, @function
+${name}: ${body}
+        ret
+        .data
+table:  .word ${vectors} * 8 - (${vectors} > 0)
+        .long gates
+gates:  .fill 256, 8, 0
+        .balign 4096
+directory: .fill 1024, 4, 0
+        .bss
+        .fill 4096
+stack:
+`,
+  );
+  execFileSync(join(BIN, 'previrt-gcc'), ['-m32', '-c', '-o', join(work, `${name}.o`), source]);
+  const elf = join(work, name);
+  const link = ['-m', 'elf_i386', '-Ttext=0x200000', '-e', '_start', '-o', elf, join(work, `${name}.o`)];
+  execFileSync(join(BIN, 'previrt-ld'), link);
+  return elf;
+}
+
+function run(elf: string): { status: number | null; output: string; messages: string } {
+  const args = ['run', elf, '--target', 'hosted', '--memory', '32M'];
+  const result = spawnSync(join(BIN, 'previrt'), args, { input: '', encoding: 'latin1', timeout: TIMEOUT });
+  return { status: result.status, output: result.stdout, messages: result.stderr };
+}
+
+const CASES = [
+  { name: 'powers_off', vectors: 0, body: 'nop', status: 0, says: [] },
+  { name: 'resets_by_triple_fault', vectors: 0, body: 'ud2', status: 0, says: [] },
+  {
+    name: 'resets_by_keyboard_controller',
+    vectors: 0,
+    body: 'mov $0xfe, %al; outb %al, $0x64; 1: jmp 1b',
+    status: 0,
+    says: [],
+  },
+  {
+    name: 'triple_faults',
+    vectors: 256,
+    body: 'mov $0x12345678, %ebx; pushf; popf; ud2',
+    status: 4,
+    says: ['the guest is lost: triple fault', 'ebx 12345678', '<triple_faults>', 'last'],
+  },
+  {
+    name: 'loses_its_code',
+    vectors: 256,
+    body: 'movl $directory, %eax; mov %eax, %cr3; mov %cr0, %eax; orl $0x80000000, %eax; mov %eax, %cr0; nop',
+    status: 4,
+    says: ['the guest is lost: triple fault', 'cr2 00200'],
+  },
+  {
+    name: 'maps_the_reserved_range',
+    vectors: 256,
+    body: `movl $0x83, directory; movl $0x83, directory + 0x3d4 * 4
+        mov %cr4, %eax; or $0x10, %eax; mov %eax, %cr4
+        movl $directory, %eax; mov %eax, %cr3; mov %cr0, %eax; orl $0x80000000, %eax; mov %eax, %cr0
+        movl 0xf5010000, %eax`,
+    status: 4,
+    says: ['reservetop='],
+  },
+  {
+    name: 'enters_virtual_8086_mode',
+    vectors: 256,
+    body: 'pushl $0x20002; pushl $0x10; push $1f; iret; 1: nop',
+    status: 4,
+    says: ['virtual-8086 mode, which is not supported'],
+  },
+] as const;
+
+describe('a guest that', () => {
+  it.each(CASES)(
+    '$name ends with status $status and says so',
+    ({ name, vectors, body, status, says }) => {
+      const result = run(guest(name, vectors, body));
+      expect(result.messages).not.toContain('Error');
+      for (const text of says) expect(result.messages).toContain(text);
+      if (says.length === 0) expect(result.messages).not.toContain('lost');
+      expect(result.status).toBe(status);
+    },
+    TIMEOUT,
+  );
+});
