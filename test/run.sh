@@ -4,18 +4,11 @@
 cd "$(dirname "$0")/.." || exit 1
 
 prepare() {
-    echo "$1 ..."
-    shift
     "$@" && return
     printf '%s failed\n0 passed, 1 failed, 0 skipped\n' "$*"
     exit 1
 }
 
-# npm writes this file when it is done.
-if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
-    prepare 'Installing the npm packages' npm ci --no-audit --no-fund
-fi
-if [ -f guests/setup.sh ]; then
-    prepare 'Setting up' sh guests/setup.sh
-fi
+prepare sh guests/setup.sh
+prepare node_modules/.bin/tsx guests/prepare.ts
 exec node_modules/.bin/tsx test/run.ts "$@"

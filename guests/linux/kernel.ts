@@ -21,7 +21,15 @@ export interface Kernel {
 }
 
 const CONFIG = 'guests/linux/i386.config';
-const TOOLCHAIN = ['bin', 'src/x86', 'src/assembly', 'src/toolchain', 'guests/linux/domains.json'];
+const TOOLCHAIN = [
+  'bin/previrt-gcc',
+  'bin/previrt-as',
+  'bin/previrt-ld',
+  'src/x86',
+  'src/assembly',
+  'src/toolchain',
+  'guests/linux/domains.json',
+];
 
 /** What the kernel would otherwise take from the machine that builds it. */
 const REPRODUCIBLE = {
