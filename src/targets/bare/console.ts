@@ -32,14 +32,22 @@ export function escapeFilter(end: () => void): (typed: Uint8Array) => Uint8Array
 /** Kernel lines are shorter; what has no line end is not kept without bound. */
 const LONGEST_LINE = 4096;
 
-/** Passes the first whole line that contains `pattern` to `found`. */
-export function lineWatch(pattern: string, found: (line: string) => void): (bytes: Uint8Array) => void {
+/** Watches what the guest prints for the first whole line that contains `pattern`; there may be none to look for. */
+export function panicWatch(
+  pattern: string | undefined,
+  found: (line: string) => void,
+): (bytes: Uint8Array) => void {
+  if (pattern === undefined) return () => {};
   let line = '';
+  let done = false;
   return (bytes) => {
+    if (done) return;
     const lines = (line + Buffer.from(bytes).toString('latin1')).split('\n');
     line = lines.pop()!.slice(-LONGEST_LINE);
     const match = lines.find((text) => text.includes(pattern));
-    if (match !== undefined) found(match.trim());
+    if (match === undefined) return;
+    done = true;
+    found(match.slice(match.indexOf(pattern)).trim());
   };
 }
 

@@ -1,11 +1,12 @@
-/** What a bare machine can boot. */
+/** What a bare machine boots: the kernel before any burning. */
 
-import type { ElfImage } from '../../elf/image.ts';
-import { InputError } from '../../elf/input-error.ts';
+import { type ElfImage, parseElf } from '../../elf/image.ts';
 import { readBurnInfo } from '../../substitution/burn-info.ts';
+import { unburn } from '../../substitution/unburn.ts';
 
-/** @throws InputError if the kernel's sites hold substitutions, which only their target understands */
-export function refuseBurned(elf: ElfImage): void {
-  const info = readBurnInfo(elf);
-  if (info) throw new InputError(`the image is burned for ${info.target}`, 'unburn it to run it on bare');
-}
+/**
+ * The kernel with its own instructions at all sites: substitutions call a wedge, which is not here.
+ * @throws InputError if it was changed after burning, so that the original cannot be had
+ */
+export const unburnedKernel = (elf: ElfImage): ElfImage =>
+  readBurnInfo(elf) ? parseElf(unburn(elf.bytes)) : elf;

@@ -4,26 +4,29 @@
  */
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InputError } from '../../elf/input-error.ts';
+import type { BootPlan } from '../../machine/boot-plan.ts';
 import { firmware } from '../../machine/firmware.ts';
 import { DISK_SLOT } from '../../machine/virtual-pc.ts';
 import { prepareBoot } from '../boot.ts';
 import { type Check, RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
-import { connect, lineWatch } from './console.ts';
-import { refuseBurned } from './image.ts';
+import { connect, panicWatch } from './console.ts';
+import { unburnedKernel } from './image.ts';
 import { listenForQmp, type Qmp } from './qmp.ts';
 
 const QEMU = 'qemu-system-i386';
+const ADVICE = 'install qemu-system-x86';
 
 /**
  * A Pentium III is the i686 that Debian's i386 programs ask for (cmov), with
  * FXSR and sysenter, and has no more that a host might lack; without its APIC.
  */
-export const QEMU_MACHINE: readonly string[] = [
+const QEMU_MACHINE: readonly string[] = [
   ...['-M', 'pc,acpi=off,hpet=off', '-cpu', 'pentium3,-apic', '-accel', 'tcg'],
   ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio'],
 ];
@@ -46,92 +49,101 @@ async function powerOff(qmp: Qmp): Promise<void> {
 /** A comma in an option's value is written twice. */
 const quote = (path: string): string => path.replaceAll(',', ',,');
 
-/** Writes what the machine starts from into `folder`; returns the options that name it. */
-async function machineFiles(
-  folder: string,
-  options: RunOptions,
-  plan: ReturnType<typeof prepareBoot>['plan'],
-) {
-  const args: string[] = ['-m', `${options.memory / 2 ** 20}M`];
+/**
+ * Writes what the machine starts from into `folder`; returns the options that name it.
+ * @throws InputError if image and options do not fit together
+ */
+async function machineOptions(folder: string, options: RunOptions, plan: BootPlan): Promise<string[]> {
   const rom = join(folder, 'rom');
   await writeFile(rom, firmware(plan, options.disk !== undefined));
-  args.push('-bios', rom);
+  const args = ['-m', `${options.memory / 1024}K`, '-bios', rom];
   for (const [index, { address, bytes }] of plan.chunks.entries()) {
     const file = join(folder, `chunk-${index}`);
     await writeFile(file, bytes);
     args.push('-device', `loader,file=${quote(file)},addr=0x${address.toString(16)},force-raw=on`);
   }
   if (options.disk !== undefined) {
-    args.push('-drive', `if=none,id=disk,format=raw,file=${quote(options.disk)}`);
+    args.push('-drive', `if=none,id=disk,format=raw,cache=writeback,file=${quote(options.disk)}`);
     args.push('-device', `virtio-blk-pci,drive=disk,disable-modern=on,addr=${DISK_SLOT.device}`);
   }
   return args;
 }
 
-/** How the run came to its end, by whichever comes first. */
-function ending(child: ChildProcess, options: RunOptions): Promise<RunStatus> {
+/** What QEMU writes to its log when a fault cannot be delivered: the processor shuts down, and the PC resets. */
+const TRIPLE_FAULT = 'Triple fault';
+
+/** Resolves when QEMU has ended by itself: the guest reset the machine. @throws InputError if it could not run it */
+function ended(qemu: ChildProcess): Promise<void> {
+  let errors = '';
+  qemu.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
   return new Promise((resolve, reject) => {
-    let errors = '';
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      errors += text;
-    });
-    child.on('error', () => reject(new InputError(`cannot start ${QEMU}`, 'install qemu-system-x86')));
-    child.on('close', (status) => {
-      if (options.signal.aborted || status === 0) resolve(status === 0 ? RUN_STATUS.done : RUN_STATUS.host);
-      else
-        reject(new InputError(`QEMU: ${errors.trim().split('\n').at(-1) ?? `ended with status ${status}`}`));
+    qemu.on('error', () => reject(new InputError(`cannot start ${QEMU}`, ADVICE)));
+    qemu.on('close', (status) => {
+      if (status === 0) resolve();
+      else reject(new InputError(errors.trim().split('\n').at(-1) || `${QEMU} ended with status ${status}`));
     });
   });
 }
 
-async function run(options: RunOptions): Promise<RunStatus> {
-  refuseBurned(options.elf);
-  const { plan, panicPattern } = prepareBoot(options.elf, options);
-  const folder = await mkdtemp(join(tmpdir(), 'previrt-'));
+/** Runs the machine until it is off, has reset, or is ended. */
+async function execute(folder: string, options: RunOptions): Promise<RunStatus> {
+  const { plan, panicPattern } = prepareBoot(unburnedKernel(options.elf), options);
+  const socket = join(folder, 'qmp');
+  const log = join(folder, 'log');
+  const machine = await machineOptions(folder, options, plan);
+  const control = await listenForQmp(socket);
+  const say = (text: string): void => writeFileSync(options.console.messages, `previrt: ${text}\n`);
+
+  const args = [...QEMU_MACHINE, ...machine, '-qmp', `unix:${quote(socket)}`, '-d', 'cpu_reset', '-D', log];
+  // In a process group of its own: a Ctrl-C at the terminal is for us to handle.
+  const qemu = spawn(QEMU, args, { stdio: 'pipe', detached: true });
   let status: RunStatus | undefined;
-  let child: ChildProcess | undefined;
+  const end = (result: RunStatus): void => {
+    status ??= result;
+    qemu.kill('SIGKILL');
+  };
+  const abort = (): void => end(RUN_STATUS.host);
+  const wire = connect(
+    options.console,
+    (bytes) => qemu.stdin.write(bytes),
+    () => end(RUN_STATUS.done),
+  );
+  qemu.stdin.on('error', () => {}); // QEMU has ended; that is seen elsewhere.
+  const watch = panicWatch(panicPattern, (line) => {
+    say(line);
+    end(RUN_STATUS.panic);
+  });
+  qemu.stdout.on('data', (bytes: Buffer) => {
+    wire.write(bytes);
+    watch(bytes);
+  });
+  options.signal.addEventListener('abort', abort, { once: true });
+  if (options.signal.aborted) abort();
+  control.connected
+    .then(powerOff)
+    .then(() => end(RUN_STATUS.done))
+    .catch(() => {}); // QEMU has ended.
   try {
-    const socket = join(folder, 'qmp');
-    const { connected, close } = await listenForQmp(socket, () => {});
-    const args = await machineFiles(folder, options, plan);
-    child = spawn(QEMU, [...QEMU_MACHINE, ...args, '-qmp', `unix:${socket}`], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      // A Ctrl-C at the terminal is ours to handle.
-      detached: true,
-    });
-    const end = (result: RunStatus): void => {
-      status ??= result;
-      child?.kill('SIGKILL');
-    };
-    const ended = ending(child, options);
-    const wire = connect(
-      options.console,
-      (bytes) => child?.stdin?.write(bytes),
-      () => end(RUN_STATUS.done),
-    );
-    child.stdin?.on('error', () => {});
-    const watch =
-      panicPattern === undefined ? undefined : lineWatch(panicPattern, () => end(RUN_STATUS.panic));
-    child.stdout?.on('data', (bytes: Buffer) => {
-      wire.write(bytes);
-      watch?.(bytes);
-    });
-    const abort = (): void => end(RUN_STATUS.host);
-    options.signal.addEventListener('abort', abort, { once: true });
-    connected
-      .then(powerOff)
-      .then(() => end(RUN_STATUS.done))
-      .catch(() => {});
-    try {
-      return await ended;
-    } catch (error) {
-      if (status !== undefined) return status;
-      throw error;
-    } finally {
-      options.signal.removeEventListener('abort', abort);
-      wire.close();
-      close();
-    }
+    await ended(qemu);
+  } catch (error) {
+    if (status === undefined) throw error;
+  } finally {
+    options.signal.removeEventListener('abort', abort);
+    wire.close();
+    control.close();
+  }
+  if (status !== undefined) return status;
+  if (!readFileSync(log, 'latin1').includes(TRIPLE_FAULT)) return RUN_STATUS.done;
+  say('the guest crashed: a triple fault');
+  return RUN_STATUS.crash;
+}
+
+async function run(options: RunOptions): Promise<RunStatus> {
+  const folder = await mkdtemp(join(tmpdir(), 'previrt-'));
+  try {
+    return await execute(folder, options);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -141,10 +153,10 @@ async function check(): Promise<readonly Check[]> {
   const { status, stdout } = spawnSync(QEMU, ['--version'], { encoding: 'utf8' });
   return [
     {
-      name: `${QEMU}`,
+      name: QEMU,
       ok: status === 0,
       found: status === 0 ? stdout.split('\n')[0]! : 'not installed',
-      advice: 'install qemu-system-x86',
+      advice: ADVICE,
     },
   ];
 }

@@ -3,46 +3,45 @@
 import { createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
-export interface QmpEvent {
-  readonly event: string;
-  readonly data: Readonly<Record<string, unknown>>;
-}
-
-type Message = Partial<QmpEvent> & {
-  readonly QMP?: unknown;
+/** What QEMU sends, as far as it is an answer: its greeting and its events have no id. */
+interface Answer {
   readonly id?: number;
   readonly return?: unknown;
   readonly error?: { readonly desc: string };
-};
+}
+
+interface Waiting {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+const CLOSED = 'QEMU closed its control socket';
 
 export class Qmp {
   readonly #socket: Socket;
-  readonly #pending = new Map<
-    number,
-    { resolve: (value: unknown) => void; reject: (error: Error) => void }
-  >();
+  readonly #waiting = new Map<number, Waiting>();
   #last = 0;
 
-  constructor(socket: Socket, onEvent: (event: QmpEvent) => void) {
+  constructor(socket: Socket) {
     this.#socket = socket;
-    createInterface(socket).on('line', (line) => {
-      const message = JSON.parse(line) as Message;
-      if (message.event !== undefined) onEvent({ event: message.event, data: message.data ?? {} });
-      else if (message.id !== undefined) this.#answer(message.id, message);
-    });
-    // When QEMU ends it resets the connection; who waits hears of it by `close`.
+    // When QEMU ends it resets the connection, which both of these report; who waits hears of it by `close`.
     socket.on('error', () => {});
+    createInterface(socket)
+      .on('error', () => {})
+      .on('line', (line) => this.#receive(line));
     socket.on('close', () => {
-      for (const { reject } of this.#pending.values()) reject(new Error('QEMU closed its control socket'));
-      this.#pending.clear();
+      for (const { reject } of this.#waiting.values()) reject(new Error(CLOSED));
+      this.#waiting.clear();
     });
   }
 
-  #answer(id: number, message: Message): void {
-    const pending = this.#pending.get(id);
-    this.#pending.delete(id);
-    if (message.error) pending?.reject(new Error(message.error.desc));
-    else pending?.resolve(message.return);
+  #receive(line: string): void {
+    const { id, error, return: value } = JSON.parse(line) as Answer;
+    const waiting = id === undefined ? undefined : this.#waiting.get(id);
+    if (id === undefined || !waiting) return;
+    this.#waiting.delete(id);
+    if (error) waiting.reject(new Error(error.desc));
+    else waiting.resolve(value);
   }
 
   /** @throws Error with QEMU's reason if it refuses, or if it has ended */
@@ -50,10 +49,10 @@ export class Qmp {
     const id = ++this.#last;
     return new Promise((resolve, reject) => {
       if (this.#socket.destroyed) {
-        reject(new Error('QEMU closed its control socket'));
+        reject(new Error(CLOSED));
         return;
       }
-      this.#pending.set(id, { resolve, reject });
+      this.#waiting.set(id, { resolve, reject });
       this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     });
   }
@@ -62,24 +61,24 @@ export class Qmp {
   async monitor(commandLine: string): Promise<string> {
     return String(await this.execute('human-monitor-command', { 'command-line': commandLine }));
   }
+}
 
-  close(): void {
-    this.#socket.destroy();
-  }
+export interface QmpListener {
+  /** Rejects if QEMU refuses to negotiate; stays pending if it never connects. */
+  readonly connected: Promise<Qmp>;
+  /** Waits no longer. */
+  close(): void;
 }
 
 /** Waits at a Unix socket for QEMU to connect (`-qmp unix:PATH`), and negotiates. */
-export function listenForQmp(
-  path: string,
-  onEvent: (event: QmpEvent) => void,
-): Promise<{ connected: Promise<Qmp>; close: () => void }> {
+export function listenForQmp(path: string): Promise<QmpListener> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.on('error', reject);
     const connected = new Promise<Qmp>((ready, failed) => {
       server.once('connection', (socket) => {
         server.close();
-        const qmp = new Qmp(socket, onEvent);
+        const qmp = new Qmp(socket);
         qmp.execute('qmp_capabilities').then(() => ready(qmp), failed);
       });
     });

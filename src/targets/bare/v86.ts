@@ -3,14 +3,15 @@
  * inside this process. It has no disk there.
  */
 
+import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { V86 } from 'v86';
 import { InputError } from '../../elf/input-error.ts';
 import { firmware } from '../../machine/firmware.ts';
 import { prepareBoot } from '../boot.ts';
 import { type Check, RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
-import { connect, lineWatch } from './console.ts';
-import { refuseBurned } from './image.ts';
+import { connect, panicWatch } from './console.ts';
+import { unburnedKernel } from './image.ts';
 
 /** What the package has beyond the interface that it declares. */
 type Machine = InstanceType<typeof V86> & {
@@ -30,8 +31,7 @@ const wasmPath = (): string => createRequire(import.meta.url).resolve('v86/build
 
 async function run(options: RunOptions): Promise<RunStatus> {
   if (options.disk !== undefined) throw new InputError('v86 has no disk', 'use --machine qemu');
-  refuseBurned(options.elf);
-  const { plan, panicPattern } = prepareBoot(options.elf, options);
+  const { plan, panicPattern } = prepareBoot(unburnedKernel(options.elf), options);
   const machine = new V86({
     wasm_path: wasmPath(),
     memory_size: options.memory,
@@ -46,26 +46,30 @@ async function run(options: RunOptions): Promise<RunStatus> {
   await new Promise<void>((ready) => machine.add_listener('emulator-loaded', () => ready()));
   for (const { address, bytes } of plan.chunks) machine.write_memory(bytes, address);
   try {
-    return await new Promise<RunStatus>((end) => {
+    return await new Promise<RunStatus>((resolve) => {
+      const end = (status: RunStatus): void => {
+        wire.close();
+        resolve(status);
+      };
       const wire = connect(
         options.console,
         (bytes) => machine.serial_send_bytes(0, bytes),
         () => end(RUN_STATUS.done),
       );
-      const watch =
-        panicPattern === undefined ? undefined : lineWatch(panicPattern, () => finish(RUN_STATUS.panic));
-      const finish = (status: RunStatus): void => {
-        wire.close();
-        end(status);
-      };
+      const watch = panicWatch(panicPattern, (line) => {
+        writeFileSync(options.console.messages, `previrt: ${line}\n`);
+        end(RUN_STATUS.panic);
+      });
       machine.add_listener('serial0-output-byte', (byte) => {
         const bytes = Uint8Array.of(byte);
         wire.write(bytes);
-        watch?.(bytes);
+        watch(bytes);
       });
-      machine.add_listener('cpu-event-halt', () => finish(RUN_STATUS.done));
-      machine.v86.cpu.reboot_internal = () => finish(RUN_STATUS.done);
-      options.signal.addEventListener('abort', () => finish(RUN_STATUS.host), { once: true });
+      // In `hlt` with interrupts off: how a PC without ACPI is off.
+      machine.add_listener('cpu-event-halt', () => end(RUN_STATUS.done));
+      machine.v86.cpu.reboot_internal = () => end(RUN_STATUS.done);
+      if (options.signal.aborted) end(RUN_STATUS.host);
+      else options.signal.addEventListener('abort', () => end(RUN_STATUS.host), { once: true });
       machine.run();
     });
   } finally {
