@@ -40,7 +40,9 @@ export function registerRun(program: Command): void {
     .description('boot a kernel')
     .argument('<image>', 'annotated kernel, burned or not')
     .addOption(
-      new Option('--target <name>', 'what to run it on').choices(Object.keys(TARGETS)).default(DEFAULT_TARGET),
+      new Option('--target <name>', 'what to run it on')
+        .choices(Object.keys(TARGETS))
+        .default(DEFAULT_TARGET),
     )
     .option('--machine <name>', 'what stands for bare metal: qemu or v86 (default: qemu)')
     .option('--memory <size>', 'guest memory, such as 128M or 1G', memorySize, 128 * MEBIBYTE)
