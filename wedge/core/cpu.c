@@ -75,8 +75,6 @@ static u32 descriptor_limit(const u32 words[2]) {
     return words[1] & 1u << 23 ? limit << 12 | 0xfff : limit;
 }
 
-static u16 descriptor_attributes(const u32 words[2]) { return words[1] >> 8 & 0xf0ff; }
-
 void cpu_set_segment(struct segment *segment, u16 selector, const u32 words[2]) {
     segment->selector = selector;
     segment->base = descriptor_base(words);
@@ -94,8 +92,6 @@ static bool mark_accessed(u16 selector, u32 words[2]) {
         return raise(VECTOR_GP, selector & ~3u);
     return guest_write(gva(address + 4), &words[1], 4, 0);
 }
-
-static unsigned dpl(u16 attributes) { return attributes >> ATTR_DPL_SHIFT & 3; }
 
 bool cpu_load_segment(enum segment_register which, u16 selector) {
     struct segment *segment = &cpu.segments[which];

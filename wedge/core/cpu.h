@@ -40,7 +40,6 @@ enum {
      * with the real one too; its AC, because it runs where AC has an effect.
      */
     FLAGS_APART = FLAG_TF | FLAG_AC,
-    FLAGS_WRITABLE = 0x00244fd5 | FLAG_IF | FLAG_IOPL | FLAG_TF | FLAG_DF,
 };
 
 /* Control registers (SDM vol. 3A, 2.5). */
@@ -103,6 +102,10 @@ enum {
     ATTR_GRANULARITY = 1u << 15,
 };
 
+static inline u16 descriptor_attributes(const u32 words[2]) { return words[1] >> 8 & 0xf0ff; }
+
+static inline unsigned dpl(u16 attributes) { return attributes >> ATTR_DPL_SHIFT & 3; }
+
 /* An exception that an operation of the core ran into and has not delivered. */
 struct exception {
     u8 vector;
@@ -154,7 +157,6 @@ void cpu_refresh_tls(void);
  * `eip` in the frame is cpu.eip as it stands.
  */
 void cpu_deliver_exception(const struct exception *cause);
-void cpu_deliver_interrupt(u8 vector);
 /* int n, int3, into: cpu.eip lies after the instruction. False if the gate refuses. */
 bool cpu_software_interrupt(u8 vector);
 

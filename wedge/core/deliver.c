@@ -47,10 +47,6 @@ static bool pop(struct stack *stack, u32 *value, unsigned size) {
     return true;
 }
 
-static unsigned dpl(u16 attributes) { return attributes >> ATTR_DPL_SHIFT & 3; }
-
-static u16 attributes_of(const u32 words[2]) { return words[1] >> 8 & 0xf0ff; }
-
 /* The inner stack of a privilege level, from the TSS. */
 static bool tss_stack(unsigned level, u16 *ss, u32 *esp) {
     u32 word;
@@ -81,7 +77,7 @@ static bool inner_stack_segment(u16 selector, unsigned level, struct segment *ss
         return raise(VECTOR_TS, 0);
     if (!cpu_read_descriptor(selector, words))
         return exception.vector == VECTOR_GP ? raise(VECTOR_TS, error) : false;
-    u16 attributes = attributes_of(words);
+    u16 attributes = descriptor_attributes(words);
     if ((selector & 3) != level || dpl(attributes) != level || !(attributes & ATTR_S) ||
         (attributes & ATTR_CODE) || !(attributes & ATTR_WRITABLE))
         return raise(VECTOR_TS, error);
@@ -125,7 +121,7 @@ static bool enter(const struct entry *entry) {
         return raise(VECTOR_GP, entry->external);
     if (!cpu_read_descriptor(selector, code))
         return exception.vector == VECTOR_GP ? raise(VECTOR_GP, error) : false;
-    u16 attributes = attributes_of(code);
+    u16 attributes = descriptor_attributes(code);
     if (!(attributes & ATTR_S) || !(attributes & ATTR_CODE) || dpl(attributes) > cpu.cpl)
         return raise(VECTOR_GP, error);
     if (!(attributes & ATTR_PRESENT))
@@ -211,7 +207,7 @@ void cpu_deliver_exception(const struct exception *cause) {
     });
 }
 
-void cpu_deliver_interrupt(u8 vector) {
+static void deliver_interrupt(u8 vector) {
     trace(TRACE_INTERRUPT, cpu.eip, vector);
     enter_or_fault((struct entry){.vector = vector, .external = true});
 }
@@ -224,7 +220,7 @@ bool cpu_software_interrupt(u8 vector) {
 bool cpu_poll_interrupts(void) {
     if (!cpu.interrupt_flag || cpu.shadow || !devices_interrupt_pending())
         return false;
-    cpu_deliver_interrupt(devices_interrupt_acknowledge());
+    deliver_interrupt(devices_interrupt_acknowledge());
     return true;
 }
 
@@ -238,7 +234,7 @@ static bool return_code_segment(u16 selector, u32 words[2]) {
         return raise(VECTOR_GP, 0);
     if (!cpu_read_descriptor(selector, words))
         return false;
-    u16 attributes = attributes_of(words);
+    u16 attributes = descriptor_attributes(words);
     if (!(attributes & ATTR_S) || !(attributes & ATTR_CODE) || rpl < cpu.cpl)
         return raise(VECTOR_GP, error);
     if (attributes & ATTR_CONFORMING ? dpl(attributes) > rpl : dpl(attributes) != rpl)
@@ -254,7 +250,7 @@ static bool return_stack_segment(u16 selector, unsigned rpl, u32 words[2]) {
         return raise(VECTOR_GP, 0);
     if (!cpu_read_descriptor(selector, words))
         return false;
-    u16 attributes = attributes_of(words);
+    u16 attributes = descriptor_attributes(words);
     if ((selector & 3) != rpl || !(attributes & ATTR_S) || (attributes & ATTR_CODE) ||
         !(attributes & ATTR_WRITABLE) || dpl(attributes) != rpl)
         return raise(VECTOR_GP, error);
@@ -378,7 +374,7 @@ static bool far_gate(u16 selector, const u32 gate[2], struct far_target *target)
         return raise(VECTOR_GP, 0);
     if (!cpu_read_descriptor(target->selector, target->code))
         return false;
-    u16 attributes = attributes_of(target->code);
+    u16 attributes = descriptor_attributes(target->code);
     error = target->selector & ~3u;
     if (!(attributes & ATTR_S) || !(attributes & ATTR_CODE) || dpl(attributes) > cpu.cpl)
         return raise(VECTOR_GP, error);
@@ -394,7 +390,7 @@ static bool far_target(u16 selector, u32 offset, unsigned size, struct far_targe
     *target = (struct far_target){.selector = selector, .offset = offset, .size = size};
     if (!cpu_read_descriptor(selector, target->code))
         return false;
-    u16 attributes = attributes_of(target->code);
+    u16 attributes = descriptor_attributes(target->code);
     if (!(attributes & ATTR_S)) {
         u32 gate[2] = {target->code[0], target->code[1]};
         return far_gate(selector, gate, target);
@@ -413,7 +409,7 @@ bool cpu_far_jump(u16 selector, u32 offset) {
     struct far_target target;
     if (!far_target(selector, offset, 4, &target))
         return false;
-    u16 attributes = attributes_of(target.code);
+    u16 attributes = descriptor_attributes(target.code);
     if (target.gate && !(attributes & ATTR_CONFORMING) && dpl(attributes) != cpu.cpl)
         return raise(VECTOR_GP, target.selector & ~3u);
     cpu_set_segment(&cpu.segments[CS], (target.selector & ~3u) | cpu.cpl, target.code);
@@ -425,7 +421,7 @@ bool cpu_far_call(u16 selector, u32 offset, unsigned operand_size) {
     struct far_target target;
     if (!far_target(selector, offset, operand_size, &target))
         return false;
-    u16 attributes = attributes_of(target.code);
+    u16 attributes = descriptor_attributes(target.code);
     unsigned size = target.size;
     bool inner = target.gate && !(attributes & ATTR_CONFORMING) && dpl(attributes) < cpu.cpl;
     unsigned level = inner ? dpl(attributes) : cpu.cpl;

@@ -346,8 +346,7 @@ static bool visible_descriptor(u16 selector, u32 words[2], bool *faulted) {
     }
     u32 attributes = words[1] >> 8;
     bool conforming = (attributes & (ATTR_S | ATTR_CODE | ATTR_CONFORMING)) == (ATTR_S | ATTR_CODE | ATTR_CONFORMING);
-    u32 dpl = attributes >> ATTR_DPL_SHIFT & 3;
-    return conforming || (cpu.cpl <= dpl && (selector & 3u) <= dpl);
+    return conforming || (cpu.cpl <= dpl(attributes) && (selector & 3u) <= dpl(attributes));
 }
 
 static enum outcome verify(const struct instruction *i, bool write) {

@@ -76,8 +76,6 @@ void clock_start(const u64 *auxiliary) {
         host_fail("cannot create a timer", result);
 }
 
-u64 clock_now(void) { return read_clock(CLOCK_MONOTONIC); }
-
 u64 port_time(void) { return read_clock(CLOCK_MONOTONIC) - start_time; }
 
 u64 port_wall_time(void) { return read_clock(CLOCK_REALTIME); }

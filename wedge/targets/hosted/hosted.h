@@ -36,25 +36,21 @@ extern u8 low_code[]; /* the page of LOW_CODE, writable */
 
 /* clock.c: time and the one timer */
 void clock_start(const u64 *auxiliary);
-u64 clock_now(void); /* host monotonic time, ns */
 /* Arms the timer for the devices' next deadline, if that has changed. */
 void clock_arm(void);
 void clock_wait(void);
 
 /* console.c */
-void console_start(void);
 /* Waits for input or the end of the timeout, then moves input to the UART. */
 void console_wait(const struct __kernel_timespec *timeout);
 void console_poll(void); /* the same without waiting */
 void console_flush(void); /* writes what the UART has sent */
-
 
 /* sites.c: the patch table */
 void sites_start(const struct patch_entry *entries, u32 count);
 /* The site that ends, or starts, at a run-time address; `*moved` is run-time minus linked address. */
 const struct patch_entry *site_by_end(u32 end, u32 *moved);
 const struct patch_entry *site_by_start(u32 start, u32 *moved);
-
 /* Whether interrupts are held for one instruction after it: sti, and loads of SS. */
 bool site_opens_shadow(const struct patch_entry *site);
 
