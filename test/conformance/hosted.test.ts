@@ -1,6 +1,7 @@
 /** The conformance guest as a process of this host: line by line what it prints on bare QEMU, but for the list. */
 
 import { execFile } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
@@ -13,10 +14,14 @@ const TIMEOUT = 120_000;
 const PREVIRT = fileURLToPath(new URL('../../bin/previrt', import.meta.url));
 const run = promisify(execFile);
 
-async function hosted(kernel: string, append: string): Promise<string> {
-  const args = ['run', kernel, '--target', 'hosted', '--memory', '64M', '--append', append];
+/** `wrapper` is a command in front of previrt's. */
+async function hosted(kernel: string, append: string, ...wrapper: readonly string[]): Promise<string> {
+  const command = [...wrapper, PREVIRT, 'run', kernel, '--target', 'hosted', '--memory', '64M'];
   // Rejects unless the guest ends with status 0.
-  const child = run(PREVIRT, args, { timeout: TIMEOUT, maxBuffer: 2 ** 24 });
+  const child = run(command[0]!, [...command.slice(1), '--append', append], {
+    timeout: TIMEOUT,
+    maxBuffer: 2 ** 24,
+  });
   child.child.stdin?.end();
   return (await child).stdout;
 }
@@ -33,6 +38,31 @@ describe('the conformance guest on hosted', () => {
       // An exception that excuses nothing any more has to go.
       expect(comparison.unused).toEqual([]);
       expect(comparison.same).toBeGreaterThan(1900);
+    },
+    2 * TIMEOUT,
+  );
+
+  it(
+    'does so without any privilege, and where the host keeps the lowest 64 KiB',
+    async () => {
+      const floor = '/proc/sys/vm/mmap_min_addr';
+      const before = readFileSync(floor, 'latin1');
+      const root = process.getuid?.() === 0;
+      // Root without its capabilities: it may still read its own files, and nothing more than anybody may.
+      const powerless = root
+        ? ['setpriv', '--securebits=+noroot', '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs']
+        : [];
+      const append = 'only=flags,user,fault,paging,lowmem skip=lowmem.code';
+      const kernel = await buildConformance({ annotated: true });
+      const expected = await runOnQemu(kernel, append, 'conformance: done', TIMEOUT);
+      if (root) writeFileSync(floor, '65536');
+      try {
+        const actual = await hosted(kernel, append, ...powerless);
+        const comparison = compareOutputs(expected, actual, exceptionsOf('hosted'));
+        expect(comparison.differences, describeComparison(comparison)).toEqual([]);
+      } finally {
+        if (root) writeFileSync(floor, before);
+      }
     },
     2 * TIMEOUT,
   );

@@ -21,7 +21,8 @@ TEST(lowmem, absent) {
     }
 }
 
-TEST(lowmem, mapped) {
+/* Maps frames to the lowest pages; returns the directory entry to put back. */
+static u32 map_low(void) {
     u32 saved = *pde(0);
     memcpy(low_table, (void *)(saved & ~0xfffu), sizeof low_table);
     for (u32 page = 0; page < 16; page++) {
@@ -30,6 +31,16 @@ TEST(lowmem, mapped) {
     }
     *pde(0) = (u32)low_table | PTE_P | PTE_W | PTE_U;
     write_cr3(read_cr3());
+    return saved;
+}
+
+static void unmap_low(u32 saved) {
+    *pde(0) = saved;
+    write_cr3(read_cr3());
+}
+
+TEST(lowmem, mapped) {
+    u32 saved = map_low();
     for (u32 user = 0; user < 2; user++) {
         access(CODE_load, 0, user, "mapped");
         access(CODE_load, 0xf000, user, "mapped");
@@ -38,10 +49,14 @@ TEST(lowmem, mapped) {
         access(CODE_modify, 0x3000, user, "mapped");
         say("memory %x", *frame_words(3));
     }
+    unmap_low(saved);
+    access(CODE_load, 0, true, "absent again");
+}
+
+TEST(lowmem, code) {
+    u32 saved = map_low();
     *frame_words(7) = 0xc3; /* ret */
     access(CODE_execute, 0x7000, false, "mapped");
     access(CODE_execute, 0x7000, true, "mapped");
-    *pde(0) = saved;
-    write_cr3(read_cr3());
-    access(CODE_load, 0, true, "absent again");
+    unmap_low(saved);
 }
