@@ -99,6 +99,18 @@ const CASES = [
     status: 4,
     says: ['virtual-8086 mode, which is not supported'],
   },
+  {
+    // Past everything the wedge does: 64-bit code that asks the host for a new process.
+    name: 'calls_the_host',
+    vectors: 256,
+    body: `.byte 0xea; .long 1f; .word 0x33
+        .code64
+1:      mov $57, %eax
+        syscall
+        .code32`,
+    status: 4,
+    says: ['ended by SIGSYS'],
+  },
 ] as const;
 
 describe('a guest that', () => {
