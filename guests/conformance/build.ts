@@ -54,6 +54,7 @@ const TESTS = [
   'pit',
   'rtc',
   'bus',
+  'form',
   'step',
   'trapped',
   'tick',

@@ -42,3 +42,26 @@ TEST(debug, breakpoints) {
         with_breakpoint(CODE_load, USER_DATA, 0xf0402, user, "access");
     }
 }
+
+/*
+ * Alignment is checked for user code that asks for it where the kernel lets it:
+ * everywhere else it is not. (QEMU never does, so that case is left out.)
+ */
+TEST(alignment, unchecked) {
+    for (u32 mask = 0; mask < 2; mask++)
+        for (u32 check = 0; check < 2; check++)
+            for (u32 user = 0; user < 2; user++) {
+                if (mask && check && user)
+                    continue;
+                struct regs in = inputs(&codes[CODE_load]);
+                in.esi = USER_DATA + 1;
+                in.eflags |= check ? AC : 0;
+                write_cr0(CR0_VALUE | (mask ? CR0_AM : 0));
+                (user ? run_user : run)(&codes[CODE_load], &in);
+                write_cr0(CR0_VALUE);
+                say_open();
+                print("AM %u AC %u %s: ", mask, check, user ? "user" : "kernel");
+                print_outcome(&codes[CODE_load]);
+                print("\n");
+            }
+}

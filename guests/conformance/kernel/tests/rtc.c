@@ -82,3 +82,15 @@ TEST(rtc, periodic) {
     set_cmos(0xb, (u8)(cmos(0xb) & ~0x40));
     say("five ticks %s, register c %x, then %x", ticks >= 5 ? "yes" : "no", causes & 0xc0, cmos(0xc) & 0x80);
 }
+
+/* The update-in-progress bit is seen some time, and goes away again. */
+TEST(rtc, update) {
+    u32 polls = 0;
+    while (!(cmos(0xa) & 0x80) && polls < 100000000)
+        polls++;
+    bool seen = polls < 100000000;
+    polls = 0;
+    while (cmos(0xa) & 0x80 && polls < 100000000)
+        polls++;
+    say("seen %s, gone %s", seen ? "yes" : "no", polls < 100000000 ? "yes" : "no");
+}
