@@ -4,9 +4,10 @@
  */
 
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { cacheRoot } from '../src/targets/hosted/build.ts';
 
@@ -29,24 +30,54 @@ export function hashOf(texts: readonly string[], paths: readonly string[] = []):
   return hash.digest('hex').slice(0, 16);
 }
 
+/** Milliseconds between two looks at whether another process is done. */
+const POLL = 500;
+
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+};
+
+/** Takes the lock, waiting for another living process that has it; its holder's number is its contents. */
+async function lock(path: string): Promise<void> {
+  for (;;) {
+    try {
+      return writeFileSync(path, String(process.pid), { flag: 'wx' });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const holder = Number(await readFile(path, 'utf8').catch(() => ''));
+    if (holder > 0 && !isAlive(holder)) await rm(path, { force: true });
+    await sleep(POLL);
+  }
+}
+
 /**
- * The folder `name` of the cache; `make` fills it if it is not there. Two
- * processes that make the same do it twice, and the first one's stays.
+ * The folder `name` of the cache; `make` fills it if it is not there. Of
+ * several processes that want it one makes it and the others wait.
  *
  * @throws what `make` throws; nothing stays behind
  */
 export async function cachedFolder(name: string, make: (folder: string) => Promise<void>): Promise<string> {
   const folder = join(cacheRoot(), name);
   if (existsSync(folder)) return folder;
-  await mkdir(join(folder, '..'), { recursive: true });
-  const work = await mkdtemp(`${folder}.`);
+  await mkdir(dirname(folder), { recursive: true });
+  const work = `${folder}.making`;
+  await lock(`${folder}.lock`);
   try {
+    if (existsSync(folder)) return folder;
+    // One that was killed may have left its work.
+    await rm(work, { recursive: true, force: true });
+    await mkdir(work);
     await make(work);
-    await rename(work, folder).catch((error: unknown) => {
-      if (!existsSync(folder)) throw error;
-    });
+    await rename(work, folder);
     return folder;
   } finally {
     await rm(work, { recursive: true, force: true });
+    await rm(`${folder}.lock`, { force: true });
   }
 }
