@@ -4,7 +4,7 @@
  */
 
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../src/elf/input-error.ts';
 import { cacheRoot } from '../../src/targets/hosted/build.ts';
@@ -56,46 +56,35 @@ async function download(options: readonly string[], packages: readonly string[],
   await apt(get, false);
 }
 
-/** The kernel's source package: the file once downloaded, so that a later run needs no network. */
-async function kernelPackage(): Promise<{ path: string; version: string }> {
-  const folder = join(cacheRoot(), 'dl');
-  await mkdir(folder, { recursive: true });
-  const find = (): string | undefined =>
-    archives(folder)
-      .filter((name) => name.startsWith(`${KERNEL_SOURCE}_`))
-      .at(-1);
-  if (!find())
-    await step(`Downloading ${KERNEL_SOURCE}`, async () => {
-      await download([], [KERNEL_SOURCE], folder);
-    });
-  const name = find();
-  if (!name)
-    throw new InputError(`apt offers no package ${KERNEL_SOURCE}`, 'use Debian 12 with its main archive');
-  return { path: join(folder, name), version: name.split('_')[1] ?? name };
-}
-
-export interface KernelSource {
-  /** The source tree; never written to. */
-  readonly folder: string;
-  /** The package's version. */
+export interface SourcePackage {
+  /** Of the file. */
+  readonly path: string;
   readonly version: string;
 }
 
-/** The kernel's source tree as Debian publishes it. */
-export async function kernelSource(): Promise<KernelSource> {
-  const { path, version } = await kernelPackage();
+/** The kernel's source package, downloaded once: a later run needs no network and builds the same. */
+export async function kernelPackage(): Promise<SourcePackage> {
+  const folder = await cachedFolder(`linux/${KERNEL_SOURCE}`, (work) =>
+    step(`Downloading ${KERNEL_SOURCE}`, () => download([], [KERNEL_SOURCE], work)),
+  );
+  const name = archives(folder)[0];
+  if (!name) throw new InputError(`${folder} holds no package`, 'remove it, so that it is downloaded again');
+  return { path: join(folder, name), version: name.split('_')[1] ?? name };
+}
+
+/** The kernel's source tree as Debian publishes it; never written to. */
+export async function kernelSource({ path, version }: SourcePackage): Promise<string> {
   const folder = await cachedFolder(`linux/source-${hashOf([version])}`, (work) =>
-    step(`Unpacking ${KERNEL_SOURCE} ${version}`, async (report) => {
+    step(`Unpacking ${KERNEL_SOURCE} ${version}`, async () => {
       await runProgram('dpkg-deb', ['-x', path, join(work, 'package')]);
-      report('kernel source');
       const tarball = join(work, 'package/usr/src', `${KERNEL_SOURCE}.tar.xz`);
       await runProgram('tar', ['--strip-components=1', '--one-top-level=tree', '-xf', tarball], {
         cwd: work,
       });
-      await runProgram('rm', ['-r', join(work, 'package')]);
+      await rm(join(work, 'package'), { recursive: true });
     }),
   );
-  return { folder: join(folder, 'tree'), version };
+  return join(folder, 'tree');
 }
 
 /**
@@ -127,7 +116,7 @@ export function i386Root(packages: readonly string[]): Promise<string> {
       report('unpacking');
       for (const name of archives(downloads))
         await runProgram('dpkg-deb', ['-x', join(downloads, name), work]);
-      await runProgram('rm', ['-r', downloads]);
+      await rm(downloads, { recursive: true });
     }),
   );
 }

@@ -10,7 +10,7 @@ import { InputError } from '../../src/elf/input-error.ts';
 import { cachedFolder, hashOf, REPOSITORY } from '../cache.ts';
 import { runProgram, step } from '../steps.ts';
 import { missingOptions } from './config.ts';
-import { kernelSource } from './debian.ts';
+import { kernelPackage, kernelSource } from './debian.ts';
 
 export type Variant = 'annotated' | 'plain';
 
@@ -44,22 +44,20 @@ const OBJECT_LINE = /^ {2}(CC|AS) /;
 
 /** The kernel, from the cache or built, which takes minutes. */
 export async function buildKernel(variant: Variant): Promise<Kernel> {
-  const source = await kernelSource();
+  const source = await kernelPackage();
   const inputs = variant === 'annotated' ? [CONFIG, ...TOOLCHAIN] : [CONFIG];
   const key = hashOf([source.version, JSON.stringify(REPRODUCIBLE)], inputs);
   const folder = await cachedFolder(`linux/${variant}-${key}`, async (work) => {
+    const tree = await kernelSource(source);
     const output = join(work, 'build');
     await mkdir(output);
     const prefix = variant === 'annotated' ? join(REPOSITORY, 'bin/previrt-') : '';
     const make = (targets: readonly string[], onLine?: (line: string) => void): Promise<string> =>
-      runProgram(
-        'make',
-        ['-C', source.folder, 'ARCH=i386', `O=${output}`, `CROSS_COMPILE=${prefix}`, ...targets],
-        { env: REPRODUCIBLE, ...(onLine && { onLine }) },
-      );
-    await step(`Configuring Linux ${source.version}, ${variant}`, () =>
-      configure(source.folder, output, make),
-    );
+      runProgram('make', ['-C', tree, 'ARCH=i386', `O=${output}`, `CROSS_COMPILE=${prefix}`, ...targets], {
+        env: REPRODUCIBLE,
+        ...(onLine && { onLine }),
+      });
+    await step(`Configuring Linux ${source.version}, ${variant}`, () => configure(tree, output, make));
     await step(`Building Linux ${source.version}, ${variant}`, async (report) => {
       let objects = 0;
       await make([`-j${cpus().length}`, 'vmlinux', 'bzImage'], (line) => {
