@@ -4,7 +4,7 @@
  */
 
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../src/elf/input-error.ts';
 import { cacheRoot } from '../../src/targets/hosted/build.ts';
