@@ -81,7 +81,6 @@ const FLAGS = [
   '-Wall',
   '-Wextra',
   '-Wno-override-init',
-  '-Wno-unused-function',
   '-Werror',
 ];
 

@@ -36,7 +36,13 @@ describe('the conformance guest on bare QEMU', () => {
         ...new Set(guestLines(await conformance(true, append)).map((line) => line.replace(/[.:].*/, ''))),
       ];
       expect(await groups('only=iret,flags.popf')).toEqual(['boot', 'flags', 'iret', 'conformance']);
-      expect(await groups('from=fpu skip=lowmem')).toEqual(['boot', 'fpu', 'debug', 'alignment', 'conformance']);
+      expect(await groups('from=fpu skip=lowmem')).toEqual([
+        'boot',
+        'fpu',
+        'debug',
+        'alignment',
+        'conformance',
+      ]);
     },
     TIMEOUT,
   );

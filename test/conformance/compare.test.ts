@@ -53,6 +53,8 @@ describe('compareOutputs', () => {
     expect(comparison.differences).toEqual([]);
     expect(comparison.excused.map(({ exception }) => exception)).toEqual([used]);
     expect(comparison.unused).toEqual([unused]);
+    const skipping = { ...unused, skip: 'b' };
+    expect(compareOutputs(EXPECTED, EXPECTED, [skipping]).unused).toEqual([]);
     expect(describeComparison(comparison)).toBe(
       '3 lines agree, 0 differ, 1 differ with a reason\nexception without effect: ^b\\.',
     );

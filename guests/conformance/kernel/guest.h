@@ -119,6 +119,7 @@ struct result {
 
 extern struct result result;
 
+/* Runs code in the kernel or in user mode and leaves in `result` what came of it. */
 void run(const struct code *code, const struct regs *in);
 void run_user(const struct code *code, const struct regs *in);
 /* The code's own registers; fill in the rest and change what the test is about. */
@@ -144,8 +145,7 @@ void print_place(const struct code *code, u32 eip);
 void print_outcome(const struct code *code);
 /* Prints every register that is not as it was. */
 void print_changes(const struct code *code, const struct regs *in);
-/* One line of both. */
-/* Outcome and every register that changed. */
+/* One line of both, after a prefix. */
 void say_result(const struct code *code, const struct regs *in, const char *prefix);
 
 /* The frame the trap entry leaves on the stack (traps.S). */

@@ -125,7 +125,6 @@ jump_to_runner:
 
     .bss
     .align 4
-    .globl run_stack
 run_stack: .long 0
 run_target: .long 0
 runner_stack: .long 0

@@ -165,7 +165,7 @@ CODE(iret_nops, (), M iret; M nop; M nop)
 CODE(load_fs, (), mov %fs:(%esi), %eax)
 CODE(load_gs, (), mov %gs:(%esi), %eax)
 CODE(store_gs, (), mov %eax, %gs:(%esi))
-CODE(load_es, (), mov %es:(%esi), %eax)
+CODE(reload_es, (.in.eax = BASED_DATA), mov %eax, %es; mov %es:(%esi), %eax)
 CODE(reload_gs, (.in.eax = TLS_B), mov %eax, %gs; mov %gs:(%esi), %eax)
 CODE(syscall_load_gs, (), int $GATE_TRAP; mov %gs:(%esi), %eax)
 

@@ -7,7 +7,6 @@ hook_t hooks[256];
 static bool running;
 static u32 user_fs, user_gs;
 
-extern u32 run_stack;
 void run_enter(const struct regs *in);
 void run_user_enter(const struct regs *in, u32 fs, u32 gs);
 void run_leave(void) __attribute__((noreturn));

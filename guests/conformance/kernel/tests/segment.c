@@ -149,6 +149,14 @@ TEST(segment, based) {
     say("stored through gs:8, memory %x", ((u32 *)user_data)[6]);
 }
 
+/* ES with a base, loaded by the code that uses it. */
+TEST(segment, based_es) {
+    for (u32 i = 0; i < 4; i++)
+        ((u32 *)user_data)[i] = 0x1100 + i;
+    read_through(CODE_reload_es, false, 4, "kernel");
+    read_through(CODE_reload_es, true, 8, "user");
+}
+
 /* A descriptor changed by plain stores counts from the next load on. */
 TEST(segment, reload) {
     for (u32 i = 0; i < 16; i++)
