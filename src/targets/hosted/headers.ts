@@ -15,6 +15,7 @@ import {
   WEDGE_BASE,
 } from '../../substitution/hosted-entries.ts';
 import { DOMAINS, SITE_KINDS } from '../../x86/site-kinds.ts';
+import { SITE_FLAGS } from '../../x86/site-record.ts';
 import { cOffsets, cStruct } from '../../x86/struct.ts';
 import { RUN_STATUS } from '../target.ts';
 import {
@@ -50,6 +51,7 @@ function constants(): string {
       define(`STATUS_${name.toUpperCase()}`, String(value)),
     ),
     ...Object.entries(DOMAINS).map(([name, id]) => define(`DOMAIN_${name}`, String(id))),
+    ...Object.entries(SITE_FLAGS).map(([name, bit]) => define(`SITE_${name}`, String(bit))),
     ...Object.entries(SITE_KINDS).map(([name, { id }]) => define(`KIND_${name}`, String(id))),
   ].join('');
 }

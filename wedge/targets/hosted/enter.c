@@ -195,7 +195,8 @@ void emulate_site(u32 end) {
     trace(TRACE_SITE, cpu.eip, site->kind);
     if (site->kind == KIND_iret)
         mmu_page_fault_over();
-    if (emulate(site->original, site->length, site->length) == OUTCOME_UNKNOWN)
+    u32 filler = site_filler(site);
+    if (emulate(site->original + filler, site->length - filler, site->length) == OUTCOME_UNKNOWN)
         cpu_deliver_exception(&(struct exception){.vector = VECTOR_UD});
 }
 

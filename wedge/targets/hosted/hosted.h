@@ -51,6 +51,8 @@ void sites_start(const struct patch_entry *entries, u32 count);
 /* The site that ends, or starts, at a run-time address; `*moved` is run-time minus linked address. */
 const struct patch_entry *site_by_end(u32 end, u32 *moved);
 const struct patch_entry *site_by_start(u32 start, u32 *moved);
+/* Bytes of NOPs in front of the original instruction, where prefixes could not widen it. */
+u32 site_filler(const struct patch_entry *site);
 /* Whether interrupts are held for one instruction after it: sti, and loads of SS. */
 bool site_opens_shadow(const struct patch_entry *site);
 

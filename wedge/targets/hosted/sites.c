@@ -33,9 +33,14 @@ static const struct patch_entry *ending_at(u32 end) {
     return site && site->address + site->length == end ? site : NULL;
 }
 
+u32 site_filler(const struct patch_entry *site) {
+    return site->flags & SITE_interiorBoundary ? site->widening : 0;
+}
+
 bool site_opens_shadow(const struct patch_entry *site) {
     struct instruction i;
-    if (!decode(site->original, site->length, &i))
+    u32 filler = site_filler(site);
+    if (!decode(site->original + filler, site->length - filler, &i))
         return false;
     if (i.map == 1)
         return i.opcode == 0xb2; /* lss */
