@@ -63,7 +63,8 @@ Exit status: 0 the guest powered off or reset, 1 it could not be run,
 
 async function run(image: string, flags: RunFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
-  const elf = inPlace(image, () => parseElf(readInput(image)));
+  const bytes = readInput(image);
+  const elf = inPlace(image, () => parseElf(bytes));
   const initrd = flags.initrd === undefined ? undefined : readInput(flags.initrd);
   const terminal = process.stdin.isTTY === true;
   const ended = new AbortController();

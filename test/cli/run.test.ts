@@ -1,0 +1,67 @@
+/** What `previrt run` refuses before anything starts: one line, a status, nothing else. */
+
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { linkImage, sitesText } from '../sites/fixture.ts';
+
+const PREVIRT = join(import.meta.dirname, '..', '..', 'bin', 'previrt');
+const FAILURE = 1;
+const USAGE = 2;
+
+const directory = mkdtempSync(join(tmpdir(), 'previrt-run-'));
+const base = '0x1000000';
+beforeAll(() => {
+  const annotated = linkImage({ text: sitesText(), base });
+  writeFileSync(join(directory, 'vmlinux'), annotated);
+  writeFileSync(join(directory, 'cut'), annotated.subarray(0, 100));
+  writeFileSync(join(directory, 'plain'), linkImage({ text: '.globl _start\n_start: hlt\n', base }));
+  writeFileSync(join(directory, 'text'), 'no kernel\n'.repeat(100));
+  writeFileSync(join(directory, 'big'), Buffer.alloc(20 << 20));
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+const BARE = '--target=bare';
+
+/** Arguments, the exit status, and the line that must be printed. */
+const REFUSED: readonly (readonly [args: string, status: number, message: RegExp])[] = [
+  ['nowhere', FAILURE, /^previrt: cannot read nowhere: no such file or directory$/],
+  ['text', FAILURE, /^previrt: text: not an ELF file/],
+  ['cut', FAILURE, /^previrt: cut: /],
+  ['plain --target hosted', FAILURE, /site/],
+  ['vmlinux --initrd nowhere', FAILURE, /^previrt: cannot read nowhere: no such file or directory$/],
+  [`vmlinux ${BARE} --disk nowhere`, FAILURE, /nowhere/],
+  ['vmlinux --disk nowhere', FAILURE, /nowhere/],
+  [`vmlinux ${BARE} --machine v86 --disk big`, FAILURE, /^previrt: v86 has no disk; use --machine qemu$/],
+  [`vmlinux ${BARE} --memory 16M`, FAILURE, /16 MiB; give it more with --memory$/],
+  ['vmlinux --memory 32M --initrd big', FAILURE, /does not fit above the kernel.*more memory with --memory$/],
+  [
+    `vmlinux ${BARE} --machine moon`,
+    FAILURE,
+    /^previrt: target bare has no machine moon; it has qemu and v86$/,
+  ],
+  ['vmlinux --target moon', USAGE, /^previrt: .*'moon' is invalid.*bare, hosted/],
+  ['vmlinux --memory 8M', USAGE, /a size from 16M to 3072M is wanted/],
+  ['vmlinux --memory lots', USAGE, /a size from 16M to 3072M is wanted/],
+];
+
+describe('previrt run refuses', () => {
+  it.each(REFUSED)('%s', (args, expected, message) => {
+    const before = readdirSync(directory);
+    const { status, stdout, stderr } = spawnSync(PREVIRT, ['run', ...args.split(' ')], {
+      cwd: directory,
+      encoding: 'utf8',
+      input: '',
+    });
+    const lines = stderr
+      .trim()
+      .split('\n')
+      .filter((line) => !line.includes('--isolation='));
+    expect(lines).toEqual([expect.stringMatching(message)]);
+    expect(stdout).toBe('');
+    expect(status).toBe(expected);
+    expect(readdirSync(directory)).toEqual(before);
+  });
+});
