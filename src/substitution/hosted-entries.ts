@@ -68,7 +68,9 @@ export const HOSTED_ENTRIES = [
   ...BY_KIND.map((kind) => `emulate_${kind}` as const),
   ...SEGMENTS.map((segment) => `push_${segment}` as const),
   ...HOT_SEGMENTS.map((segment) => `pop_${segment}` as const),
-  ...HOT_SEGMENTS.flatMap((segment) => HOT_REGISTERS.map((register) => `mov_${segment}_${register}` as const)),
+  ...HOT_SEGMENTS.flatMap((segment) =>
+    HOT_REGISTERS.map((register) => `mov_${segment}_${register}` as const),
+  ),
 ] as const;
 
 export type HostedEntry = (typeof HOSTED_ENTRIES)[number];
