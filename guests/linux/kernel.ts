@@ -46,7 +46,8 @@ const OBJECT_LINE = /^ {2}(CC|AS) /;
 export async function buildKernel(variant: Variant): Promise<Kernel> {
   const source = await kernelPackage();
   const inputs = variant === 'annotated' ? [CONFIG, ...TOOLCHAIN] : [CONFIG];
-  const key = hashOf([source.version, JSON.stringify(REPRODUCIBLE)], inputs);
+  const compiler = (await runProgram('gcc', ['--version'])).split('\n')[0]!;
+  const key = hashOf([source.version, compiler, JSON.stringify(REPRODUCIBLE)], inputs);
   const folder = await cachedFolder(`linux/${variant}-${key}`, async (work) => {
     const tree = await kernelSource(source);
     const output = join(work, 'build');
