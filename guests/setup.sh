@@ -28,8 +28,12 @@ step() {
 }
 
 apt_get() {
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=3 "$@"
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 "$@" 9<&-
 }
+
+# Of two that run at the same time, in the same tree, one installs and the other waits.
+exec 9<guests/packages.txt
+flock 9 || fail 'cannot lock guests/packages.txt'
 
 command -v node >/dev/null || fail 'node is missing: install Node.js 20.19 or newer'
 node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' ||

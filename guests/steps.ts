@@ -1,6 +1,7 @@
 /** Long steps that say what they do and for how long, and the programs that they run. */
 
 import { spawn } from 'node:child_process';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { InputError } from '../src/elf/input-error.ts';
 
@@ -41,6 +42,8 @@ export interface RunSettings {
   readonly env?: NodeJS.ProcessEnv;
   /** Sees each line of standard output. */
   readonly onLine?: (line: string) => void;
+  /** File for all that it writes, for those who want to see more of a failure than its end. */
+  readonly log?: string;
   /** A failure is no news: its output is not shown. */
   readonly mayFail?: boolean;
 }
@@ -66,7 +69,9 @@ export function runProgram(
     });
     const output: string[] = [];
     const tail: string[] = [];
+    const log = settings.log === undefined ? undefined : openSync(settings.log, 'w');
     const keep = (line: string): void => {
+      if (log !== undefined) writeSync(log, `${line}\n`);
       tail.push(line);
       if (tail.length > TAIL) tail.shift();
     };
@@ -78,10 +83,12 @@ export function runProgram(
     createInterface(child.stderr).on('line', keep);
     child.on('error', (error) => reject(new InputError(`cannot run ${program}: ${error.message}`)));
     child.on('close', (status, signal) => {
+      if (log !== undefined) closeSync(log);
       if (status === 0) resolve(output.join('\n'));
       else {
         if (!settings.mayFail) process.stderr.write(`${tail.join('\n')}\n`);
-        reject(new InputError(`${program} ${args.join(' ')} ended with ${signal ?? `status ${status}`}`));
+        const how = `${program} ${args.join(' ')} ended with ${signal ?? `status ${status}`}`;
+        reject(new InputError(how, settings.log && `all of its output is in ${settings.log}`));
       }
     });
   });

@@ -1,0 +1,140 @@
+/** What Linux is made to do, and what it must answer, as data. */
+
+import type { InitramfsName } from '../../guests/linux/initramfs.ts';
+import { RUN_STATUS, type RunStatus } from '../../src/targets/target.ts';
+import { ALL, FULL, type MachineName } from './machines.ts';
+
+export interface Scenario {
+  readonly title: string;
+  readonly on: readonly MachineName[];
+  /** The first file system; without one the kernel finds no /init. */
+  readonly initramfs?: InitramfsName;
+  readonly memory?: string;
+  /** Lines typed at the shell's prompt, each with what must be printed before the next one is typed. */
+  readonly dialogue: readonly (readonly [typed: string, expected: RegExp])[];
+  readonly status: RunStatus;
+  /** Printed by the guest at its end, or by previrt. */
+  readonly last?: RegExp;
+}
+
+/** Megabytes of memory that the guest sees, at least: the kernel keeps some for itself. */
+const memoryTest = (least: number): readonly [string, RegExp] => [
+  `awk '/^MemTotal/ { print ($2 > ${least * 1024}) ? "en" "ough" : "little" }' /proc/meminfo`,
+  /enough/,
+];
+
+/** A file's contents: numbers from 1, a line each. */
+const PATTERN = 'seq 200000';
+
+export const POWER_OFF: Scenario['dialogue'][number] = ['poweroff -f', /Power down|System halted/];
+
+export const SCENARIOS: readonly Scenario[] = [
+  {
+    title: 'a shell; power-off ends the run',
+    on: ALL,
+    initramfs: 'busybox',
+    dialogue: [
+      ['echo $((6 * 7))', /^42\r$/m],
+      ['uname -sm', /^Linux i686\r$/m],
+      ['cat /sys/devices/system/clocksource/clocksource0/current_clocksource', /^pit\r$/m],
+      ['seq 1 20000 | md5sum', /^e071f707df7bbeee2a6a1eb48011ddd0/m],
+      ['(sleep 1; echo back"ground") & wait', /^background\r$/m],
+      ['sh -c "kill -SEGV \\$\\$"; echo $((128 + 11)) = $?', /^139 = 139\r$/m],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: 'pipelines, one after the other, lose nothing',
+    on: ALL,
+    initramfs: 'busybox',
+    dialogue: [
+      [
+        'for i in $(seq 8); do seq 3000 | md5sum; done | sort | uniq -c; echo d"on"e',
+        /^ +8 ee9762749fc5338b6c9b0948d14219c7 {2}-\r\ndone\r$/m,
+      ],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: 'Ctrl-C goes to the guest',
+    on: ALL,
+    initramfs: 'busybox',
+    dialogue: [
+      [`sh -c 'echo wai"ting"; exec sleep 1000'`, /^waiting\r$/m],
+      ['\x03', /\^C/],
+      ['echo $?', /^130\r$/m],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: 'a reboot ends the run',
+    on: ALL,
+    initramfs: 'busybox',
+    dialogue: [['reboot -f', /Restarting system/]],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: 'a panic ends the run and is told',
+    on: ALL,
+    dialogue: [],
+    status: RUN_STATUS.panic,
+    last: /Kernel panic - not syncing: VFS: Unable to mount root fs/,
+  },
+  {
+    title: 'programs that link glibc dynamically',
+    on: FULL,
+    initramfs: 'glibc',
+    dialogue: [
+      ['exec bash --norc', /guest# /],
+      ['echo $BASH_VERSION', /^5\.\d/m],
+      ['/usr/bin/expr 6 \\* 7', /^42\r$/m],
+      ['for i in $(/usr/bin/seq 50); do /bin/true & done; wait; echo d"on"e', /^done\r$/m],
+      ['/usr/bin/seq 1 20000 | /usr/bin/md5sum', /^e071f707df7bbeee2a6a1eb48011ddd0/m],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: '32 MiB of memory',
+    on: ALL,
+    initramfs: 'busybox',
+    memory: '32M',
+    dialogue: [memoryTest(20), POWER_OFF],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: '1 GiB of memory, 600 MiB of it written',
+    on: FULL,
+    initramfs: 'busybox',
+    memory: '1G',
+    dialogue: [
+      memoryTest(700),
+      [
+        'mount -o remount,size=800M /tmp; dd if=/dev/zero of=/tmp/f bs=1M count=600; echo $((5 * 5))',
+        /^25\r$/m,
+      ],
+      ['wc -c < /tmp/f', /^629145600\r$/m],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+  },
+];
+
+/** Mounts the disk, which holds the file `given`, and writes the file `made`. */
+export const DISK_DIALOGUE: Scenario['dialogue'] = [
+  ['mkdir -p /mnt && mount -t ext2 /dev/vda /mnt && cat /mnt/given', /^from the host\r$/m],
+  [
+    `${PATTERN} > /mnt/made; mkdir /mnt/dir; for i in $(seq 100); do echo $i > /mnt/dir/$i; done; echo w"as"`,
+    /^was\r$/m,
+  ],
+  ['sync; echo 3 > /proc/sys/vm/drop_caches; wc -c < /mnt/made', /^1288895\r$/m],
+  [`${PATTERN} | cmp - /mnt/made && echo s"am"e`, /^same\r$/m],
+  ['umount /mnt && echo umou"nted"', /^umounted\r$/m],
+  POWER_OFF,
+];
+
+/** What DISK_DIALOGUE writes to `made`. */
+export const diskPattern = (): string => Array.from({ length: 200_000 }, (_, index) => index + 1).join('\n');
