@@ -49,6 +49,11 @@ export function registerRun(program: Command): void {
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <text>', 'more arguments for the kernel', '')
     .option('--disk <file>', 'image of a disk, written in place')
+    .addOption(
+      new Option('--isolation <kind>', 'hosted: what keeps user code from the guest kernel (nothing, today)')
+        .choices(['none'])
+        .default('none'),
+    )
     .addHelpText(
       'after',
       `
