@@ -4,7 +4,7 @@
  * target; what a kernel cannot find out by itself its command line says.
  */
 
-import { WEDGE_BASE } from '../substitution/hosted-entries.ts';
+import { WEDGE_BASE } from '../substitution/entries.ts';
 
 export const VIRTUAL_PC_VERSION = 1;
 

@@ -6,7 +6,7 @@ import type { Site } from '../sites/site.ts';
 import type { GuestVirtual } from '../x86/address.ts';
 import type { SiteKindName } from '../x86/site-kinds.ts';
 import { SITE_FLAGS } from '../x86/site-record.ts';
-import { entryAddress, entryIndex, entryPointerAddress, HOSTED_ENTRIES } from './hosted-entries.ts';
+import { entryAddress, entryIndex, entryPointerAddress, WEDGE_ENTRIES } from './entries.ts';
 import { callTemplate, type Form, type Template } from './template.ts';
 
 /** What burning needs to know of a target. */
@@ -20,7 +20,7 @@ export interface BurnTarget {
 }
 
 export const BURN_TARGETS = {
-  hosted: { class: 32, entries: HOSTED_ENTRIES, entryIndex, entryAddress, entryPointerAddress },
+  hosted: { class: 32, entries: WEDGE_ENTRIES, entryIndex, entryAddress, entryPointerAddress },
 } as const satisfies Record<string, BurnTarget>;
 
 export type BurnTargetName = keyof typeof BURN_TARGETS;

@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const PREVIRT = join(import.meta.dirname, '..', '..', 'bin', 'previrt');
+export const PREVIRT = join(import.meta.dirname, '..', '..', 'bin', 'previrt');
 
 /** How much of the console an error shows. */
 const TAIL = 2000;

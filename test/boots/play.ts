@@ -1,5 +1,6 @@
 /** Plays the boot scenarios on one machine, as tests. */
 
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +9,7 @@ import { checkDisk, makeDisk, readFromDisk } from '../../guests/linux/disk.ts';
 import { buildInitramfs } from '../../guests/linux/initramfs.ts';
 import { buildKernel } from '../../guests/linux/kernel.ts';
 import { RUN_STATUS } from '../../src/targets/target.ts';
-import { type Ending, Guest } from './guest.ts';
+import { type Ending, Guest, PREVIRT } from './guest.ts';
 import { FULL, MACHINES, type MachineName } from './machines.ts';
 import { DISK_DIALOGUE, diskPattern, POWER_OFF, SCENARIOS, type Scenario } from './scenarios.ts';
 
@@ -30,6 +31,8 @@ export function playOn(name: MachineName): void {
   let kernel = '';
   let guest: Guest | undefined;
   beforeAll(async () => {
+    // The command builds itself when its source has changed, and writes where temporary files go.
+    spawnSync(PREVIRT, ['--help']);
     kernel = (await buildKernel('annotated')).vmlinux;
   }, BUILD_LIMIT);
   afterEach(() => guest?.close());

@@ -11,8 +11,8 @@ import {
   ENTRY_BASE,
   entryAddress,
   entryPointerAddress,
-  HOSTED_ENTRIES,
-} from '../../src/substitution/hosted-entries.ts';
+  WEDGE_ENTRIES,
+} from '../../src/substitution/entries.ts';
 import { BURN_TARGETS, burnTarget, selectSubstitution } from '../../src/substitution/select.ts';
 import { callTemplate, instantiate } from '../../src/substitution/template.ts';
 import { unburn } from '../../src/substitution/unburn.ts';
@@ -49,7 +49,7 @@ describe('templates', () => {
       fc.property(
         fc.integer({ min: 5, max: 15 }),
         fc.integer({ min: 0, max: 0xf4ff_fff0 }),
-        fc.constantFrom(...HOSTED_ENTRIES),
+        fc.constantFrom(...WEDGE_ENTRIES),
         (length, address, entry) => {
           const slot = instantiate(
             callTemplate('relative', entryAddress(entry), length),
@@ -69,7 +69,7 @@ describe('templates', () => {
       fc.property(
         fc.integer({ min: 6, max: 15 }),
         fc.integer({ min: 0, max: 0xf4ff_fff0 }),
-        fc.constantFrom(...HOSTED_ENTRIES),
+        fc.constantFrom(...WEDGE_ENTRIES),
         (length, address, entry) => {
           const template = callTemplate('absolute', entryPointerAddress(entry), length);
           const slot = instantiate(template, guestVirtual(address));

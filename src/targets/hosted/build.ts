@@ -11,7 +11,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { InputError } from '../../elf/input-error.ts';
-import { ENTRY_BASE } from '../../substitution/hosted-entries.ts';
+import { ENTRY_BASE } from '../../substitution/entries.ts';
 import { hostedHeaders } from './headers.ts';
 
 const execute = promisify(execFile);
@@ -27,7 +27,7 @@ async function run(tool: string, args: readonly string[]): Promise<void> {
   }
 }
 const WEDGE = fileURLToPath(new URL('../../../wedge/', import.meta.url));
-const FOLDERS = ['core', 'mmu', 'devices', 'targets/hosted'] as const;
+const FOLDERS = ['core', 'mmu', 'devices', 'run', 'targets/hosted'] as const;
 
 /** Above every guest-virtual address, so that the guest has the lowest 4 GiB to itself. */
 const LINK_ADDRESS = 0x1000_0000_0000;
@@ -72,7 +72,9 @@ async function compile(work: string, paths: readonly string[]): Promise<string> 
   await run('gcc', ['-c', ...include, '-o', `${entry}.o`, join(WEDGE, 'targets/hosted/entry.S')]);
   await run('ld', [`-Ttext=0x${ENTRY_BASE.toString(16)}`, '-e', '0', '-o', `${entry}.elf`, `${entry}.o`]);
   await run('objcopy', ['-O', 'binary', '-j', '.text', `${entry}.elf`, `${entry}.bin`]);
-  const files = paths.filter((path) => /\.(c|S)$/.test(path) && !path.endsWith('/entry.S'));
+  const files = paths.filter(
+    (path) => /\.(c|S)$/.test(path) && !path.endsWith('/entry.S') && !path.endsWith('/entries.S'),
+  );
   const output = join(work, 'wedge');
   await run('gcc', [
     ...CFLAGS,

@@ -1,246 +1,9 @@
 /*
- * The entries: where burned sites call to. Linked at ENTRY_BASE, one every
- * ENTRY_SIZE bytes, position fixed by src/substitution/hosted-entries.ts.
- *
- * They run as 32-bit guest code on the guest's stack, with the site's end as
- * return address, and preserve every register and flag the original
- * instruction would. `jecxz` tests and `lea` and `not` compute, because they
- * leave the flags alone. Memory is reached through SS: the guest's DS may be
- * null. None of them looks for interrupts except where the
- * instruction may set IF: a signal that finds one in progress lets it finish
- * by single-stepping, and a page fault unwinds it (signals.c): so whatever an
- * entry pushes it pushes first, before it changes a register.
+ * The hosted target's half of the entry code: the short ways, and the way into
+ * 64-bit C. The entries themselves come first.
  */
 
-#include "generated/hosted-entries.h"
-
-#define SELECTOR(register) (CONTROL_PAGE + CPU_SEGMENTS + register * SEGMENT_SIZE + SEGMENT_SELECTOR)
-#define GPR(n) (CONTROL_PAGE + CPU_GPR + n * 4)
-#define INTERRUPT_FLAG (CONTROL_PAGE + CPU_INTERRUPT_FLAG)
-#define SYSTEM_FLAGS (CONTROL_PAGE + CPU_SYSTEM_FLAGS)
-#define PENDING (CONTROL_PAGE + CPU_PENDING)
-#define RETURN_WORK (CONTROL_PAGE + CPU_RETURN_WORK)
-#define CPL (CONTROL_PAGE + CPU_CPL)
-#define CALL(field) (CONTROL_PAGE + CONTROL_CALL_##field)
-#define USER(field) (CONTROL_PAGE + CONTROL_USER_##field)
-#define RETURN_EIP (CONTROL_PAGE + CONTROL_RETURN_EIP)
-#define REAL(register) (CONTROL_PAGE + CONTROL_REAL_SELECTORS + register * 2)
-#define FLAT(field) (CONTROL_PAGE + CONTROL_FLAT_##field)
-#define INDEX (CONTROL_PAGE + CONTROL_ENTRY)
-
-    .set SEGMENT_cs, SELECTOR(1) - SEGMENT_SELECTOR
-    .set SEGMENT_ss, SELECTOR(2) - SEGMENT_SELECTOR
-    .set SEGMENT_fs, SELECTOR(4) - SEGMENT_SELECTOR
-    .set REAL_es, REAL(0)
-    .set REAL_ds, REAL(3)
-    .set REAL_fs, REAL(4)
-    .set REAL_gs, REAL(5)
-    .set SELECTOR_es, SELECTOR(0)
-    .set SELECTOR_cs, SELECTOR(1)
-    .set SELECTOR_ss, SELECTOR(2)
-    .set SELECTOR_ds, SELECTOR(3)
-    .set SELECTOR_fs, SELECTOR(4)
-    .set SELECTOR_gs, SELECTOR(5)
-
-    .text
-    .code32
-
-.macro entry index
-    .org (\index) * ENTRY_SIZE
-.endm
-
-/* The slow way: C on the wedge's own stack. */
-.macro slow index
-    movl $\index, %ss:INDEX
-    jmp to_wedge
-.endm
-
-.macro slow_entry index
-    entry \index
-    slow \index
-.endm
-
-    slow_entry ENTRY_emulate
-
-    entry ENTRY_cli
-    movl $0, %ss:INTERRUPT_FLAG
-    ret
-
-    /* IF is set between two looks: at the first one C can still tell whether a shadow begins. */
-    entry ENTRY_sti
-    push %ecx
-    movl %ss:PENDING, %ecx
-    jecxz 1f
-0:  pop %ecx
-    slow ENTRY_sti
-1:  movl $0x200, %ss:INTERRUPT_FLAG
-    movl %ss:PENDING, %ecx
-    jecxz 2f
-    movl $0, %ss:INTERRUPT_FLAG
-    jmp 0b
-2:  pop %ecx
-    ret
-
-    entry ENTRY_pushf
-    push (%esp)                     /* return address; the flags go where it was */
-    pushfl
-    push %eax
-    movl 4(%esp), %eax
-    andl $~(0x200 | 0x100 | 0x3000 | 0x40000), %eax
-    orl %ss:INTERRUPT_FLAG, %eax
-    orl %ss:SYSTEM_FLAGS, %eax
-    movl %eax, 12(%esp)
-    pop %eax
-    popfl
-    ret
-
-    /* Only what ring 3 may change by itself: not TF, IOPL, NT, VM; nor AC, which means something there. */
-    entry ENTRY_popf
-    push %eax
-    push 8(%esp)
-    movl (%esp), %eax
-    orl %ss:SYSTEM_FLAGS, %eax
-    testl $0x67100, %eax
-    jnz 1f
-    movl (%esp), %eax
-    andl $0x200, %eax
-    movl %eax, %ss:INTERRUPT_FLAG
-    popfl
-    jmp popf_return
-1:  pop %eax
-    pop %eax
-    slow ENTRY_popf
-
-    entry ENTRY_iret
-    pushfl
-    movl $ENTRY_iret, %ss:INDEX
-    jmp return_to_user
-    slow_entry ENTRY_hlt
-    slow_entry ENTRY_in8
-    slow_entry ENTRY_in16
-    slow_entry ENTRY_in32
-    slow_entry ENTRY_out8
-    slow_entry ENTRY_out16
-    slow_entry ENTRY_out32
-    entry ENTRY_entry_int80
-    jmp call_from_user
-    slow_entry ENTRY_entry_sysenter
-    slow_entry ENTRY_emulate_rdtsc
-    slow_entry ENTRY_emulate_rdtscp
-    slow_entry ENTRY_emulate_rdmsr
-    slow_entry ENTRY_emulate_wrmsr
-    slow_entry ENTRY_emulate_cpuid
-    slow_entry ENTRY_emulate_clac
-    slow_entry ENTRY_emulate_stac
-    slow_entry ENTRY_emulate_xgetbv
-    slow_entry ENTRY_emulate_xsetbv
-    slow_entry ENTRY_emulate_wbinvd
-    slow_entry ENTRY_emulate_clts
-
-.macro push_entry segment
-    entry ENTRY_push_\segment
-    push (%esp)
-    push %eax
-    movzwl %ss:SELECTOR_\segment, %eax
-    movl %eax, 8(%esp)
-    pop %eax
-    ret
-.endm
-
-    push_entry es
-    push_entry cs
-    push_entry ss
-    push_entry ds
-    push_entry fs
-    push_entry gs
-
-/* Leaves 0 in %ecx if the selector in %ecx is the register's own already. Uses %eax. */
-.macro compare segment
-    movzwl %ss:SELECTOR_\segment, %eax
-    notl %eax
-    leal 1(%ecx, %eax), %ecx
-.endm
-
-/* ES and DS: the kernel mostly loads what is there. */
-.macro pop_entry segment
-    entry ENTRY_pop_\segment
-    push %eax
-    push %ecx
-    movl 12(%esp), %ecx
-    compare \segment
-    jecxz 1f
-    pop %ecx
-    pop %eax
-    slow ENTRY_pop_\segment
-1:  movl 8(%esp), %ecx
-    movl %ecx, 12(%esp)
-    pop %ecx
-    pop %eax
-    leal 4(%esp), %esp
-    ret
-.endm
-
-    pop_entry es
-    pop_entry ds
-
-    /* FS and GS: the same selector may name another base by now. Null is null, though. */
-    entry ENTRY_pop_fs
-    push %ecx
-    movl 8(%esp), %ecx
-    jecxz 1f
-    pop %ecx
-    slow ENTRY_pop_fs
-1:  movl %ecx, %ss:SEGMENT_fs
-    movl %ecx, %ss:SEGMENT_fs + 4
-    movl %ecx, %ss:SEGMENT_fs + 8
-    movl 4(%esp), %ecx
-    movl %ecx, 8(%esp)
-    pop %ecx
-    leal 4(%esp), %esp
-    ret
-
-    slow_entry ENTRY_pop_gs
-
-.macro move_entry segment register place
-    entry ENTRY_mov_\segment\()_\register
-    push %eax
-    push %ecx
-    movzwl \place, %ecx
-    compare \segment
-    jecxz 1f
-    pop %ecx
-    pop %eax
-    slow ENTRY_mov_\segment\()_\register
-1:  pop %ecx
-    pop %eax
-    ret
-.endm
-
-    move_entry es eax 4(%esp)
-    move_entry es ecx (%esp)
-    move_entry es edx %dx
-    move_entry ds eax 4(%esp)
-    move_entry ds ecx (%esp)
-    move_entry ds edx %dx
-
-.macro move_fs register place
-    entry ENTRY_mov_fs_\register
-    movl $ENTRY_mov_fs_\register, %ss:INDEX
-    push %eax
-    push %ecx
-    push %edx
-    movzwl \place, %ecx
-    jmp load_flat_fs
-.endm
-
-    move_fs eax 8(%esp)
-    move_fs ecx 4(%esp)
-    move_fs edx %dx
-    slow_entry ENTRY_mov_gs_eax
-    slow_entry ENTRY_mov_gs_ecx
-    slow_entry ENTRY_mov_gs_edx
-
-    .org ENTRY_COUNT * ENTRY_SIZE
+#include "run/entries.S"
 
 /* Jumps to `otherwise` unless the descriptor at (%ecx) is still the known one. Uses %ecx and the flags. */
 .macro known place otherwise
@@ -267,24 +30,6 @@
     movl %ss:\from + 8, %ecx
     movl %ecx, %ss:\to + 8
 .endm
-
-/* %eax, the return address and the popped word are on the stack; the flags are the guest's already. */
-popf_return:
-    push %ecx
-    movl 8(%esp), %ecx
-    movl %ecx, 12(%esp)
-    movl %ss:INTERRUPT_FLAG, %ecx
-    jecxz 1f
-    movl %ss:PENDING, %ecx
-    jecxz 1f
-    pop %ecx
-    pop %eax
-    leal 4(%esp), %esp
-    jmp service
-1:  pop %ecx
-    pop %eax
-    leal 4(%esp), %esp
-    ret
 
 /*
  * FS with the selector in %ecx; %edx, %ecx and %eax are on the stack: the kernel loads
@@ -385,8 +130,8 @@ call_from_user:
  * and looked at, so that a signal's single-stepping is not lost with them.
  */
 return_to_user:
-    movl %eax, %ss:GPR(0)
-    movl %ecx, %ss:GPR(1)
+    movl %eax, %ss:KEPT(EAX)
+    movl %ecx, %ss:KEPT(ECX)
     movl %esp, %ss:GPR(4)
     cmpl $0, 24(%esp)               /* the frame's end: what follows does not fault on it */
     movl %ss:USER(CODE), %ecx
@@ -440,19 +185,15 @@ return_to_user:
     movl $3, %ss:CPL
     movl -12(%esp), %eax
     movl %eax, %ss:RETURN_EIP
-    movl %ss:GPR(0), %eax
-    movl %ss:GPR(1), %ecx
+    movl %ss:KEPT(EAX), %eax
+    movl %ss:KEPT(ECX), %ecx
     movl (%esp), %esp
     jmp *%ss:RETURN_EIP
 9:  movl %ss:GPR(4), %esp
     popfl
-    movl %ss:GPR(0), %eax
-    movl %ss:GPR(1), %ecx
+    movl %ss:KEPT(EAX), %eax
+    movl %ss:KEPT(ECX), %ecx
     jmp to_wedge
-
-/* Nothing to do but to look for interrupts. */
-service:
-    slow ENTRY_COUNT
 
 /*
  * Into C. Uses nothing of the guest's stack; flags are still the guest's when

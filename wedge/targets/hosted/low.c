@@ -90,7 +90,7 @@ static bool is_string(const struct instruction *i) {
     return false;
 }
 
-bool low_access(const u8 *bytes, unsigned count, u32 address, access_t access) {
+bool port_access(const u8 *bytes, unsigned count, u32 address, access_t access) {
     struct instruction instruction;
     if (!decode(bytes, count, &instruction))
         crash("no instruction at %x that accesses %x", cpu.eip, address);
@@ -107,9 +107,11 @@ bool low_access(const u8 *bytes, unsigned count, u32 address, access_t access) {
     return true;
 }
 
-bool low_return(u64 address) {
+bool port_access_ends(u32 address) {
     if ((address & PAGE_MASK) != LOW_CODE)
         return false;
     cpu.eip = resume;
     return true;
 }
+
+bool port_unmappable(u32 address) { return address < map_floor; }

@@ -4,8 +4,7 @@
  *
  *   main.c      takes the prepared machine from the launcher and starts it
  *   entry.S     burned sites call here; switch.S brings them to C and back
- *   enter.c     what each entry does, and the way out
- *   signals.c   traps, page faults, the timer
+ *   signals.c   traps, page faults, the timer, as the host tells of them
  *   segments.c  real segment registers, memory.c mappings, clock.c time,
  *   console.c   and disk.c what the devices are connected to
  *   seccomp.c   what the process may still do once the guest runs
@@ -65,7 +64,7 @@ static void load_guest(void) {
     struct patch_entry *sites = allocate(size);
     if (size)
         read_exactly(sites, size, boot.sites_offset);
-    sites_start(sites, boot.site_count);
+    sites_start(sites, boot.site_count, boot.link_offset);
 }
 
 extern const u8 entry_code[], entry_code_end[];
@@ -104,6 +103,7 @@ __attribute__((noreturn)) void hosted_main(u64 *stack) {
     memory_start(boot.ram_size);
     load_guest();
     start_entries();
+    console_start(boot.panic_pattern, boot.escape);
     clock_start(auxiliary);
     signals_start();
 

@@ -2,7 +2,7 @@
  * Where the two worlds meet on the 64-bit side. The 32-bit half is entry.S.
  */
 
-#include "generated/hosted-entries.h"
+#include "generated/run-asm.h"
 
     .text
     .globl _start, wedge_enter_switch, wedge_leave, leave_restart, leave_begin, leave_end, signal_return
@@ -18,7 +18,7 @@ _start:
 wedge_enter_switch:
     pushfq
     pop %rax
-    mov %eax, captured_flags(%rip)
+    mov %eax, %edi                  /* wedge_enter's argument */
     test $0x44000, %eax             /* the guest's NT and AC: iretq and C would fault on them */
     jz 1f
     push $2
@@ -34,6 +34,7 @@ wedge_leave:
 leave_restart:
     lea stack_top(%rip), %rsp
     call wedge_leave_prepare
+    mov %eax, leave_flags(%rip)
 leave_begin:
     cmpl $0, attention(%rip)
     jne leave_restart
@@ -87,9 +88,7 @@ low_code:
 
     .bss
     .balign 16
-    .globl captured_flags, leave_flags, stack_top
-captured_flags:
-    .skip 4
+    .globl leave_flags, stack_top
 leave_flags:
     .skip 4
     .balign 4096

@@ -7,8 +7,7 @@
 #include "core/emulate.h"
 #include "core/port.h"
 #include "devices/devices.h"
-#include "hosted.h"
-#include "mmu/mmu.h"
+#include "run.h"
 
 volatile u32 attention;
 bool wedge_stepping, user_stepping;
@@ -226,8 +225,8 @@ u32 real_flags(void) {
     return wedge_stepping ? flags | FLAG_TF : flags;
 }
 
-void wedge_enter(void) {
-    take_flags(captured_flags);
+void wedge_enter(u32 flags) {
+    take_flags(flags);
     if (cpu.cpl == 3) {
         segments_capture();
         if (user_stepping)
@@ -276,10 +275,10 @@ void wedge_service(void) {
         wedge_stepping = true;
 }
 
-void wedge_leave_prepare(void) {
+u32 wedge_leave_prepare(void) {
     wedge_service();
     if (cpu.cpl == 3)
         mmu_enter_user();
     segments_apply(cpu.cpl == 3);
-    leave_flags = real_flags();
+    return real_flags();
 }

@@ -1,11 +1,11 @@
 /**
- * The wedge's entry points on the hosted target: where a burned site calls to.
+ * The wedge's entry points: where a burned site calls to, the same on every target.
  *
  * A page of control data, a page of pointers and the entry code lie at fixed
  * guest-virtual addresses at the bottom of the range that the virtual PC's
  * `reservetop=` keeps free of the guest. Each entry owns ENTRY_SIZE bytes, so
  * its address follows from its place in the list alone; the assembler refuses
- * one that grows beyond it (wedge/targets/hosted/entry.S).
+ * one that grows beyond it (wedge/run/entries.S).
  */
 
 import { type GuestVirtual, guestVirtual } from '../x86/address.ts';
@@ -20,6 +20,8 @@ export const POINTER_PAGE: GuestVirtual = guestVirtual(WEDGE_BASE + 0x1000);
 /** The entry code. */
 export const ENTRY_BASE: GuestVirtual = guestVirtual(WEDGE_BASE + 0x2000);
 export const ENTRY_SIZE = 64;
+/** End of the entry code and of what belongs to it. */
+export const ENTRY_END: GuestVirtual = guestVirtual(WEDGE_BASE + 0x5000);
 
 /** Where copies of instructions that access unmappable low memory run (wedge/targets/hosted/low.c). */
 export const LOW_CODE: GuestVirtual = guestVirtual(WEDGE_BASE + 0x5000);
@@ -48,7 +50,7 @@ const BY_KIND = [
 ] as const;
 
 /** Every entry, in the order of its address. Appending is compatible; any other change is not. */
-export const HOSTED_ENTRIES = [
+export const WEDGE_ENTRIES = [
   /** Any site: finds the original instruction by the return address. */
   'emulate',
   'cli',
@@ -73,14 +75,14 @@ export const HOSTED_ENTRIES = [
   ),
 ] as const;
 
-export type HostedEntry = (typeof HOSTED_ENTRIES)[number];
+export type WedgeEntry = (typeof WEDGE_ENTRIES)[number];
 
-const INDEX = new Map<string, number>(HOSTED_ENTRIES.map((name, index) => [name, index]));
+const INDEX = new Map<string, number>(WEDGE_ENTRIES.map((name, index) => [name, index]));
 
 /** Place of an entry in the list; it is what the patch table records. @throws RangeError if there is none. */
 export function entryIndex(name: string): number {
   const index = INDEX.get(name);
-  if (index === undefined) throw new RangeError(`no hosted entry is called ${name}`);
+  if (index === undefined) throw new RangeError(`no entry is called ${name}`);
   return index;
 }
 

@@ -5,14 +5,16 @@
  */
 
 #include "core/decode.h"
-#include "hosted.h"
+#include "run.h"
 
 static const struct patch_entry *table;
 static u32 table_count;
+static u32 link_offset;
 
-void sites_start(const struct patch_entry *entries, u32 count) {
+void sites_start(const struct patch_entry *entries, u32 count, u32 offset) {
     table = entries;
     table_count = count;
+    link_offset = offset;
 }
 
 /* The last site that starts at or before an address. */
@@ -64,8 +66,8 @@ const struct patch_entry *site_by_end(u32 end, u32 *moved) {
         recent[slot].site = site;
         return site;
     }
-    *moved = -boot.link_offset;
-    return ending_at(end + boot.link_offset);
+    *moved = -link_offset;
+    return ending_at(end + link_offset);
 }
 
 const struct patch_entry *site_by_start(u32 start, u32 *moved) {
@@ -73,7 +75,7 @@ const struct patch_entry *site_by_start(u32 start, u32 *moved) {
     *moved = 0;
     if (site && site->address == start)
         return site;
-    site = at_or_before(start + boot.link_offset);
-    *moved = -boot.link_offset;
-    return site && site->address == start + boot.link_offset ? site : NULL;
+    site = at_or_before(start + link_offset);
+    *moved = -link_offset;
+    return site && site->address == start + link_offset ? site : NULL;
 }

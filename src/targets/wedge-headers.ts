@@ -1,0 +1,86 @@
+/** The C headers that every wedge is built with, generated from the tables in TypeScript. Pure: file name to text. */
+
+import { CPU, SEGMENT, TABLE_REGISTER } from '../machine/cpu.ts';
+import { deviceStateHeader } from '../machine/devices.ts';
+import { PATCH_ENTRY } from '../sites/patch-table.ts';
+import {
+  CONTROL_PAGE,
+  ENTRY_BASE,
+  ENTRY_END,
+  ENTRY_SIZE,
+  POINTER_PAGE,
+  WEDGE_BASE,
+  WEDGE_ENTRIES,
+} from '../substitution/entries.ts';
+import { DOMAINS, SITE_KINDS } from '../x86/site-kinds.ts';
+import { SITE_FLAGS } from '../x86/site-record.ts';
+import { cOffsets, cStruct } from '../x86/struct.ts';
+import { CONTROL, KNOWN_DESCRIPTOR } from './control.ts';
+import { RUN_STATUS } from './target.ts';
+
+export const hex = (value: number): string => `0x${value.toString(16)}`;
+export const define = (name: string, value: string): string => `#define ${name} ${value}\n`;
+
+export const guarded = (name: string, ...parts: string[]): string =>
+  `/* Generated. */\n#ifndef PREVIRT_${name}\n#define PREVIRT_${name}\n${parts.join('\n')}\n#endif\n`;
+
+const constants = (): string =>
+  [
+    define('WEDGE_BASE', hex(WEDGE_BASE)),
+    define('CONTROL_PAGE', hex(CONTROL_PAGE)),
+    define('POINTER_PAGE', hex(POINTER_PAGE)),
+    define('ENTRY_BASE', hex(ENTRY_BASE)),
+    define('ENTRY_END', hex(ENTRY_END)),
+    define('ENTRY_SIZE', String(ENTRY_SIZE)),
+    define('ENTRY_COUNT', String(WEDGE_ENTRIES.length)),
+    ...Object.entries(RUN_STATUS).map(([name, value]) =>
+      define(`STATUS_${name.toUpperCase()}`, String(value)),
+    ),
+    ...Object.entries(DOMAINS).map(([name, id]) => define(`DOMAIN_${name}`, String(id))),
+    ...Object.entries(SITE_FLAGS).map(([name, bit]) => define(`SITE_${name}`, String(bit))),
+    ...Object.entries(SITE_KINDS).map(([name, { id }]) => define(`KIND_${name}`, String(id))),
+  ].join('');
+
+/** Every shared header by its path under the include directory. */
+export function wedgeHeaders(): ReadonlyMap<string, string> {
+  return new Map([
+    [
+      'generated/cpu-state.h',
+      guarded(
+        'CPU_STATE_H',
+        '#include "core/types.h"',
+        cStruct(SEGMENT),
+        cStruct(TABLE_REGISTER),
+        cStruct(CPU),
+        'extern struct cpu cpu;\n',
+      ),
+    ],
+    ['generated/devices-state.h', deviceStateHeader()],
+    [
+      'generated/run.h',
+      guarded(
+        'RUN_LAYOUT_H',
+        constants(),
+        WEDGE_ENTRIES.map((name, index) => define(`ENTRY_${name}`, String(index))).join(''),
+        '#include "generated/cpu-state.h"',
+        cStruct(KNOWN_DESCRIPTOR),
+        cStruct(CONTROL),
+        cStruct(PATCH_ENTRY),
+      ),
+    ],
+    [
+      'generated/run-asm.h',
+      guarded(
+        'RUN_ASM_H',
+        constants(),
+        // Assembler symbols, because gas builds their names in macros.
+        WEDGE_ENTRIES.map((name, index) => `.set ENTRY_${name}, ${index}\n`).join(''),
+        cOffsets(CPU),
+        cOffsets(SEGMENT),
+        define('SEGMENT_SIZE', String(SEGMENT.size)),
+        cOffsets(KNOWN_DESCRIPTOR),
+        cOffsets(CONTROL),
+      ),
+    ],
+  ]);
+}
