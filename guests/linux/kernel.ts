@@ -42,29 +42,47 @@ const REPRODUCIBLE = {
 const OBJECTS = 800;
 const OBJECT_LINE = /^ {2}(CC|AS) /;
 
-/** The kernel, from the cache or built, which takes minutes. */
-export async function buildKernel(variant: Variant): Promise<Kernel> {
+/** Configures a kernel in `output`, an empty folder. Returns what builds it there; `flags` go to the compiler too. */
+export async function configureKernel(
+  variant: Variant,
+  output: string,
+  flags = '',
+): Promise<() => Promise<void>> {
   const source = await kernelPackage();
-  const inputs = variant === 'annotated' ? [CONFIG, ...TOOLCHAIN] : [CONFIG];
-  const compiler = (await runProgram('gcc', ['--version'])).split('\n')[0]!;
-  const key = hashOf([source.version, compiler, JSON.stringify(REPRODUCIBLE)], inputs);
-  const folder = await cachedFolder(`linux/${variant}-${key}`, async (work) => {
-    const tree = await kernelSource(source);
-    const output = join(work, 'build');
-    await mkdir(output);
-    const prefix = variant === 'annotated' ? join(REPOSITORY, 'bin/previrt-') : '';
-    const make = (targets: readonly string[], onLine?: (line: string) => void): Promise<string> =>
-      runProgram('make', ['-C', tree, 'ARCH=i386', `O=${output}`, `CROSS_COMPILE=${prefix}`, ...targets], {
-        env: REPRODUCIBLE,
-        ...(onLine && { onLine }),
-      });
-    await step(`Configuring Linux ${source.version}, ${variant}`, () => configure(tree, output, make));
-    await step(`Building Linux ${source.version}, ${variant}`, async (report) => {
+  const tree = await kernelSource(source);
+  const prefix = variant === 'annotated' ? join(REPOSITORY, 'bin/previrt-') : '';
+  const settings = ['ARCH=i386', `O=${output}`, `CROSS_COMPILE=${prefix}`, `KCFLAGS=${flags}`];
+  const make = (targets: readonly string[], onLine?: (line: string) => void): Promise<string> =>
+    runProgram('make', ['-C', tree, ...settings, ...targets], {
+      env: REPRODUCIBLE,
+      ...(onLine && { onLine }),
+    });
+  await step(`Configuring Linux ${source.version}, ${variant}`, () => configure(tree, output, make));
+  return () =>
+    step(`Building Linux ${source.version}, ${variant}`, async (report) => {
       let objects = 0;
       await make([`-j${cpus().length}`, 'vmlinux', 'bzImage'], (line) => {
         if (OBJECT_LINE.test(line)) report(`${++objects} of about ${OBJECTS} objects`);
       });
     });
+}
+
+/** What a kernel that is not annotated is made from: a key for the cache. */
+export async function plainInputs(): Promise<{ readonly texts: string[]; readonly paths: string[] }> {
+  const { version } = await kernelPackage();
+  const compiler = (await runProgram('gcc', ['--version'])).split('\n')[0]!;
+  return { texts: [version, compiler, JSON.stringify(REPRODUCIBLE)], paths: [CONFIG] };
+}
+
+/** The kernel, from the cache or built, which takes minutes. */
+export async function buildKernel(variant: Variant): Promise<Kernel> {
+  const { texts, paths } = await plainInputs();
+  const key = hashOf(texts, variant === 'annotated' ? [...paths, ...TOOLCHAIN] : paths);
+  const folder = await cachedFolder(`linux/${variant}-${key}`, async (work) => {
+    const output = join(work, 'build');
+    await mkdir(output);
+    const build = await configureKernel(variant, output);
+    await build();
     for (const path of ['vmlinux', 'arch/x86/boot/bzImage', '.config'])
       await copyFile(join(output, path), join(work, path.split('/').at(-1)!));
     await rm(output, { recursive: true });
