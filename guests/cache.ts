@@ -9,7 +9,7 @@ import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { cacheRoot } from '../src/targets/hosted/build.ts';
+import { cacheRoot } from '../src/targets/wedge-build.ts';
 
 export const REPOSITORY = fileURLToPath(new URL('..', import.meta.url));
 

@@ -7,7 +7,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { cacheRoot } from '../src/targets/hosted/build.ts';
+import { cacheRoot } from '../src/targets/wedge-build.ts';
 import { REPOSITORY } from './cache.ts';
 import { buildInitramfs } from './linux/initramfs.ts';
 import { buildKernel } from './linux/kernel.ts';

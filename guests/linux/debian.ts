@@ -7,7 +7,8 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../src/elf/input-error.ts';
-import { cacheRoot } from '../../src/targets/hosted/build.ts';
+import { plural } from '../../src/report/table.ts';
+import { cacheRoot } from '../../src/targets/wedge-build.ts';
 import { cachedFolder, hashOf } from '../cache.ts';
 import { runProgram, step } from '../steps.ts';
 
@@ -87,18 +88,20 @@ export async function kernelSource({ path, version }: SourcePackage): Promise<st
   return join(folder, 'tree');
 }
 
+export type Architecture = 'i386' | 'amd64';
+
 /**
- * apt with the machine's sources but its own state: it sees i386 only, and
- * nothing of it is installed.
+ * apt with the machine's sources but its own state: it sees one architecture
+ * only, and nothing of it is installed.
  */
-function i386Options(root: string): string[] {
+function privateOptions(architecture: Architecture, root: string): string[] {
   for (const folder of ['state/lists/partial', 'cache/archives/partial'])
     mkdirSync(join(root, folder), { recursive: true });
   const status = join(root, 'status');
   writeFileSync(status, '');
   const settings = {
-    'APT::Architecture': 'i386',
-    'APT::Architectures': 'i386',
+    'APT::Architecture': architecture,
+    'APT::Architectures': architecture,
     'Dir::State': join(root, 'state'),
     'Dir::State::status': status,
     'Dir::Cache': join(root, 'cache'),
@@ -106,13 +109,14 @@ function i386Options(root: string): string[] {
   return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
 }
 
-/** A folder with i386 packages unpacked over each other. */
-export function i386Root(packages: readonly string[]): Promise<string> {
-  return cachedFolder(`linux/i386-${hashOf(packages)}`, (work) =>
-    step(`Downloading ${packages.length} i386 packages`, async (report) => {
+/** A folder with packages of one architecture unpacked over each other. */
+export function packagesRoot(architecture: Architecture, packages: readonly string[]): Promise<string> {
+  return cachedFolder(`linux/${architecture}-${hashOf(packages)}`, (work) =>
+    step(`Downloading ${plural(packages.length, `${architecture} package`)}`, async (report) => {
       const downloads = join(work, 'dl');
       mkdirSync(downloads);
-      await download(i386Options(join(cacheRoot(), 'linux/apt-i386')), packages, downloads);
+      const state = join(cacheRoot(), `linux/apt-${architecture}`);
+      await download(privateOptions(architecture, state), packages, downloads);
       report('unpacking');
       for (const name of archives(downloads))
         await runProgram('dpkg-deb', ['-x', join(downloads, name), work]);
@@ -120,3 +124,6 @@ export function i386Root(packages: readonly string[]): Promise<string> {
     }),
   );
 }
+
+/** A folder with i386 packages unpacked over each other. */
+export const i386Root = (packages: readonly string[]): Promise<string> => packagesRoot('i386', packages);

@@ -38,7 +38,8 @@ export function prepareBurn(image: Uint8Array, options: BurnChoice): (wedge: Uin
     throw new InputError(`a ${elf.class}-bit kernel; ${options.target} takes ${target.class}-bit ones`);
 
   const burned = readAllSites(elf).map((site) => {
-    if (!options.domains.includes(site.domain)) return { entry: patchEntry(site, PATCH_NOT_BURNED) };
+    if (!options.domains.includes(site.domain) || target.native.includes(site.domain))
+      return { entry: patchEntry(site, PATCH_NOT_BURNED) };
     const substitution = selectSubstitution(site, target);
     const template = substitutionTemplate(substitution, site.length, target);
     return {

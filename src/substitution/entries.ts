@@ -30,6 +30,11 @@ export const LOW_WINDOW: GuestVirtual = guestVirtual(WEDGE_BASE + 0x6000);
 /** End of what the hosted wedge uses below 4 GiB. */
 export const HOSTED_END: GuestVirtual = guestVirtual(WEDGE_BASE + 0x8000);
 
+/** Xen: where the hypervisor writes its hypercall stubs. */
+export const HYPERCALL_PAGE: GuestVirtual = ENTRY_END;
+/** Where Xen's own part of a 32-bit guest's address space begins (xen/include/public/arch-x86/xen-x86_32.h). */
+export const XEN_HOLE: GuestVirtual = guestVirtual(0xf580_0000);
+
 const SEGMENTS = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'] as const;
 const HOT_SEGMENTS = ['es', 'ds', 'fs', 'gs'] as const;
 const HOT_REGISTERS = ['eax', 'ecx', 'edx'] as const;

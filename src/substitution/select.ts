@@ -4,7 +4,7 @@ import { InputError } from '../elf/input-error.ts';
 import type { ElfClass } from '../elf/structs.ts';
 import type { Site } from '../sites/site.ts';
 import type { GuestVirtual } from '../x86/address.ts';
-import type { SiteKindName } from '../x86/site-kinds.ts';
+import type { DomainName, SiteKindName } from '../x86/site-kinds.ts';
 import { SITE_FLAGS } from '../x86/site-record.ts';
 import { entryAddress, entryIndex, entryPointerAddress, WEDGE_ENTRIES } from './entries.ts';
 import { callTemplate, type Form, type Template } from './template.ts';
@@ -12,6 +12,8 @@ import { callTemplate, type Form, type Template } from './template.ts';
 /** What burning needs to know of a target. */
 export interface BurnTarget {
   readonly class: ElfClass;
+  /** Domains that need no substitution. */
+  readonly native: readonly DomainName[];
   readonly entries: readonly string[];
   /** What the patch table records. */
   entryIndex(name: string): number;
@@ -19,8 +21,12 @@ export interface BurnTarget {
   entryPointerAddress(name: string): GuestVirtual;
 }
 
+const ENTRY_CODE = { entries: WEDGE_ENTRIES, entryIndex, entryAddress, entryPointerAddress } as const;
+
 export const BURN_TARGETS = {
-  hosted: { class: 32, entries: WEDGE_ENTRIES, entryIndex, entryAddress, entryPointerAddress },
+  hosted: { class: 32, native: [], ...ENTRY_CODE },
+  // User code cannot reach the wedge's entries there; its own instruction is the shortest way.
+  xen: { class: 32, native: ['entry'], ...ENTRY_CODE },
 } as const satisfies Record<string, BurnTarget>;
 
 export type BurnTargetName = keyof typeof BURN_TARGETS;

@@ -15,6 +15,7 @@ import {
 import { DOMAINS, SITE_KINDS } from '../x86/site-kinds.ts';
 import { SITE_FLAGS } from '../x86/site-record.ts';
 import { cOffsets, cStruct } from '../x86/struct.ts';
+import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './boot-layout.ts';
 import { CONTROL, KNOWN_DESCRIPTOR } from './control.ts';
 import { RUN_STATUS } from './target.ts';
 
@@ -39,6 +40,15 @@ const constants = (): string =>
     ...Object.entries(DOMAINS).map(([name, id]) => define(`DOMAIN_${name}`, String(id))),
     ...Object.entries(SITE_FLAGS).map(([name, bit]) => define(`SITE_${name}`, String(bit))),
     ...Object.entries(SITE_KINDS).map(([name, { id }]) => define(`KIND_${name}`, String(id))),
+  ].join('');
+
+/** The boot file's structures, for the wedges that are started from one. */
+export const bootHeader = (): string =>
+  [
+    define('BOOT_MAGIC', hex(BOOT_MAGIC)),
+    define('BOOT_VERSION', String(BOOT_VERSION)),
+    cStruct(BOOT_HEADER),
+    cStruct(BOOT_CHUNK),
   ].join('');
 
 /** Every shared header by its path under the include directory. */

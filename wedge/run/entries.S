@@ -46,7 +46,7 @@
     .set SELECTOR_fs, SELECTOR(4)
     .set SELECTOR_gs, SELECTOR(5)
 
-    .text
+    ENTRY_SECTION
     .code32
 
 .macro entry index

@@ -1,17 +1,14 @@
 /** The generated C headers of the hosted wedge. Pure: file name to text. */
 
 import { HOSTED_END, LOW_CODE, LOW_WINDOW } from '../../substitution/entries.ts';
-import { cStruct } from '../../x86/struct.ts';
-import { define, guarded, hex, wedgeHeaders } from '../wedge-headers.ts';
-import { BOOT_CHUNK, BOOT_FD, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION, DISK_FD } from './layout.ts';
+import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
+import { bootHeader, define, guarded, hex, wedgeHeaders } from '../wedge-headers.ts';
 
 const constants = (): string =>
   [
     define('LOW_CODE', hex(LOW_CODE)),
     define('LOW_WINDOW', hex(LOW_WINDOW)),
     define('HOSTED_END', hex(HOSTED_END)),
-    define('BOOT_MAGIC', hex(BOOT_MAGIC)),
-    define('BOOT_VERSION', String(BOOT_VERSION)),
     define('BOOT_FD', String(BOOT_FD)),
     define('DISK_FD', String(DISK_FD)),
   ].join('');
@@ -20,14 +17,5 @@ const constants = (): string =>
 export const hostedHeaders = (): ReadonlyMap<string, string> =>
   new Map([
     ...wedgeHeaders(),
-    [
-      'generated/hosted.h',
-      guarded(
-        'HOSTED_LAYOUT_H',
-        '#include "core/types.h"',
-        constants(),
-        cStruct(BOOT_HEADER),
-        cStruct(BOOT_CHUNK),
-      ),
-    ],
+    ['generated/hosted.h', guarded('HOSTED_LAYOUT_H', '#include "core/types.h"', constants(), bootHeader())],
   ]);

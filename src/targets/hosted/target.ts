@@ -16,11 +16,12 @@ import { linuxCommandLine } from '../../machine/virtual-pc.ts';
 import { burn } from '../../substitution/burn.ts';
 import { BURN_SECTIONS, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
 import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
+import { bootFile } from '../boot-file.ts';
+import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
 import { RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
-import { bootFile } from './boot-file.ts';
-import { buildHostedWedge, cacheRoot } from './build.ts';
+import { cacheRoot } from '../wedge-build.ts';
+import { buildHostedWedge } from './build.ts';
 import { hostedChecks } from './check.ts';
-import { BOOT_FD, DISK_FD } from './layout.ts';
 import { symbolizer } from './symbolize.ts';
 
 /** What a Linux kernel prints last when it panics. */

@@ -3,6 +3,7 @@
  * 64-bit C. The entries themselves come first.
  */
 
+#define ENTRY_SECTION .text
 #include "run/entries.S"
 
 /* Jumps to `otherwise` unless the descriptor at (%ecx) is still the known one. Uses %ecx and the flags. */

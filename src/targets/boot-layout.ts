@@ -3,7 +3,7 @@
  * over to the hosted wedge (C). Generated into the wedge's headers by headers.ts.
  */
 
-import { defineStruct } from '../../x86/struct.ts';
+import { defineStruct } from '../x86/struct.ts';
 
 export const BOOT_MAGIC = 0x54425650; // "PVBT"
 export const BOOT_VERSION = 1;

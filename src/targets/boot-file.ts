@@ -1,12 +1,12 @@
 /**
- * The boot file: a prepared machine, as the hosted wedge takes it from its
- * launcher. Pure: plan in, bytes out.
+ * The boot file: a prepared machine, as a wedge takes it from its launcher.
+ * Pure: plan in, bytes out.
  */
 
-import { viewOf, writeStruct } from '../../elf/codec.ts';
-import type { BootPlan } from '../../machine/boot-plan.ts';
-import { encodePatchTable, PATCH_TABLE_HEADER, type PatchEntry } from '../../sites/patch-table.ts';
-import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './layout.ts';
+import { viewOf, writeStruct } from '../elf/codec.ts';
+import type { BootPlan } from '../machine/boot-plan.ts';
+import { encodePatchTable, PATCH_TABLE_HEADER, type PatchEntry } from '../sites/patch-table.ts';
+import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './boot-layout.ts';
 
 export interface BootFileOptions {
   readonly plan: BootPlan;
@@ -21,20 +21,23 @@ export interface BootFileOptions {
   readonly panicPattern: string;
   /** Whether Ctrl-A x on the console ends the run. */
   readonly escape: boolean;
+  /** Each chunk's data begins at a multiple of this many bytes, in the file. */
+  readonly alignment?: number;
 }
 
 const PATTERN_SIZE = 64;
 
 /** @throws RangeError if the panic pattern is too long. */
 export function bootFile(options: BootFileOptions): Uint8Array {
-  const { plan, sites } = options;
+  const { plan, sites, alignment = 1 } = options;
+  const align = (offset: number): number => Math.ceil(offset / alignment) * alignment;
   const pattern = new Uint8Array(PATTERN_SIZE);
   pattern.set(Buffer.from(options.panicPattern, 'latin1'));
   const table = encodePatchTable(sites).subarray(PATCH_TABLE_HEADER.size);
   const chunksOffset = BOOT_HEADER.size;
   const sitesOffset = chunksOffset + plan.chunks.length * BOOT_CHUNK.size;
-  const dataOffset = sitesOffset + table.length;
-  const dataSize = plan.chunks.reduce((sum, chunk) => sum + chunk.bytes.length, 0);
+  const dataOffset = align(sitesOffset + table.length);
+  const dataSize = plan.chunks.reduce((sum, chunk) => sum + align(chunk.bytes.length), 0);
   const out = new Uint8Array(dataOffset + dataSize);
   const view = viewOf(out);
   writeStruct(BOOT_HEADER, view, 0, {
@@ -61,7 +64,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     const record = { address: chunk.address, offset, length: chunk.bytes.length };
     writeStruct(BOOT_CHUNK, view, chunksOffset + index * BOOT_CHUNK.size, record);
     out.set(chunk.bytes, offset);
-    offset += chunk.bytes.length;
+    offset += align(chunk.bytes.length);
   });
   out.set(table, sitesOffset);
   return out;

@@ -1,0 +1,87 @@
+/*
+ * The Xen target: the wedge is a paravirtualized kernel of Xen's in ring 1,
+ * the guest's kernel runs under it in ring 2 and the guest's user code in ring 3.
+ *
+ *   main.c      takes the prepared machine out of its own image and starts it
+ *   memory.c    the domain's pages: guest RAM, and windows through which C sees it
+ *   shadow.c    the page tables that Xen uses, as the MMU fills them
+ *   segments.c  the descriptor table that Xen uses
+ *   entry.S     burned sites call here; switch.S brings them and Xen's traps to C and back
+ *   traps.c     traps and events, as Xen tells of them
+ *   clock.c     time and the timer; console.c what the UART is connected to
+ */
+
+#include "core/emulate.h"
+#include "core/port.h"
+#include "devices/devices.h"
+#include "xen.h"
+
+start_info_t *start_info;
+
+static void print_number(u32 value, u32 base) {
+    char digits[12], *at = digits + sizeof digits - 1;
+    *at = 0;
+    do
+        *--at = "0123456789abcdef"[value % base];
+    while (value /= base);
+    port_message(at);
+}
+
+void xen_fail(const char *what) {
+    port_message("previrt: ");
+    port_message(what);
+    port_message("\n");
+    port_end(STATUS_HOST);
+}
+
+void xen_refused(const char *name, long result, u32 a, u32 b) {
+    port_message("previrt: Xen refuses ");
+    port_message(name);
+    port_message(" with error ");
+    print_number(-result, 10);
+    port_message("; arguments ");
+    print_number(a, 16);
+    port_message(", ");
+    print_number(b, 16);
+    port_message("\n");
+    port_end(STATUS_HOST);
+}
+
+/* The prepared machine ends where the wedge begins; the last word tells where it starts. */
+static const struct boot_header *boot_image(void) {
+    const struct boot_header *boot = *(const struct boot_header **)(WEDGE_BASE - 4);
+    if (boot->magic != BOOT_MAGIC || boot->version != BOOT_VERSION)
+        xen_fail("the image is of another version of previrt");
+    return boot;
+}
+
+static void start_sites(const struct boot_header *boot) {
+    const u8 *sites = (const u8 *)boot + boot->sites_offset;
+    u32 size = boot->site_count * sizeof(struct patch_entry);
+    sites_start(memory_keep(sites, size), boot->site_count, boot->link_offset);
+}
+
+__attribute__((noreturn)) void xen_main(start_info_t *info) {
+    static struct boot_header boot;
+    start_info = info;
+    boot = *boot_image();
+    memory_start();
+    xen_console_start();
+    traps_start();
+    clock_start();
+    start_sites(boot_image());
+    memory_load(boot_image());
+    shadow_start();
+
+    cpu_reset();
+    segments_start();
+    port_tables_changed();
+    cpu.gpr[EAX] = boot.eax;
+    cpu.gpr[EBX] = boot.ebx;
+    cpu.gpr[ESI] = boot.esi;
+    cpu.eip = boot.entry;
+    console_start(boot.panic_pattern, false);
+    devices_reset(boot.ram_size);
+    segments_apply(true);
+    wedge_leave();
+}

@@ -1,0 +1,170 @@
+/*
+ * The domain's memory. Xen's domain builder has mapped the prepared machine,
+ * the wedge and a few pages of its own one after the other (xen.h, "Start-of-day
+ * memory layout"); pseudo-physical frame 0 lies at the start. The pages of the
+ * prepared machine become guest RAM as they are, and the rest of RAM comes from
+ * what nobody uses yet.
+ *
+ * There is no room to see all of RAM at once: C looks at it through windows, of
+ * which the oldest is given to another page when all are in use.
+ */
+
+#include "core/port.h"
+#include "xen.h"
+
+#define NOT_OURS (~0u) /* of a frame that has got another use */
+#define PAGE_RW (PTE_P | PTE_W | PTE_A | PTE_D)
+#define PAGE_RO (PTE_P | PTE_A)
+
+static u32 image;      /* guest-virtual start of the domain's initial mapping */
+static u32 *machines;  /* machine page frames by pseudo-physical frame (start_info.mfn_list) */
+static u32 next_frame; /* unused from here on */
+static u32 next_own;   /* address of the first page behind all that the wedge uses */
+
+static u32 *ram; /* machine page frames of guest RAM */
+static u32 ram_pages;
+
+static u32 frame_of(const void *at) { return ((u32)at - image) / PAGE_SIZE; }
+
+mfn_t memory_own_page(const void *at) { return (mfn_t){machines[frame_of(at)]}; }
+
+static void map_page(u32 at, mfn_t machine, u32 flags) {
+    u64 entry = (u64)machine.value << 12 | flags;
+    long result = HYPERCALL(update_va_mapping, at, entry, entry >> 32, UVMF_INVLPG);
+    if (result)
+        xen_refused("update_va_mapping", result, at, entry);
+}
+
+void memory_map_own(const void *at, mfn_t machine, bool writable) {
+    map_page((u32)at, machine, writable ? PAGE_RW : PAGE_RO);
+}
+
+static mfn_t take_frame(void) {
+    if (next_frame >= start_info->nr_pages)
+        xen_fail("the domain has too little memory for this guest: give it more");
+    return (mfn_t){machines[next_frame++]};
+}
+
+/* Clears pages by hypercall, so that they need not be mapped. */
+static void clear(const mfn_t *pages, u32 count) {
+    static mmuext_op_t operations[64];
+    for (u32 i = 0; i < count; i++) {
+        operations[i].cmd = MMUEXT_CLEAR_PAGE;
+        operations[i].arg1.mfn = pages[i].value;
+    }
+    long result = HYPERCALL(mmuext_op, operations, count, 0, DOMID_SELF);
+    if (result)
+        xen_refused("mmuext_op CLEAR_PAGE", result, pages[0].value, count);
+}
+
+void memory_clear(mfn_t page) { clear(&page, 1); }
+
+mfn_t memory_take_page(void) {
+    mfn_t page = take_frame();
+    memory_clear(page);
+    return page;
+}
+
+/* More pages of the wedge's own, one after the other. */
+static void *grow(u32 pages) {
+    u32 start = next_own;
+    if (next_own + pages * PAGE_SIZE > XEN_HOLE)
+        xen_fail("the guest's memory is too large for the wedge's tables");
+    for (; pages--; next_own += PAGE_SIZE)
+        map_page(next_own, memory_take_page(), PAGE_RW);
+    return (void *)start;
+}
+
+void memory_start(void) {
+    image = *(u32 *)(WEDGE_BASE - 4);
+    machines = (u32 *)start_info->mfn_list;
+    /* Behind the page tables comes one page more, the stack that we started on. */
+    next_own = start_info->pt_base + (start_info->nr_pt_frames + 1) * PAGE_SIZE;
+    next_frame = (next_own - image) / PAGE_SIZE;
+    map_page((u32)&shared_info, (mfn_t){start_info->shared_info >> 12}, PAGE_RW);
+}
+
+const void *memory_keep(const void *at, u32 size) {
+    u32 from = (u32)at & PAGE_MASK;
+    u32 pages = ((u32)at + size - from + PAGE_SIZE - 1) / PAGE_SIZE;
+    u32 start = next_own;
+    for (u32 i = 0; i < pages; i++, next_own += PAGE_SIZE)
+        map_page(next_own, memory_own_page((void *)(from + i * PAGE_SIZE)), PAGE_RW);
+    return (void *)(start + ((u32)at - from));
+}
+
+/* --- Guest RAM --- */
+
+bool memory_machine_page(u32 page, mfn_t *machine) {
+    if (page >= ram_pages)
+        return false;
+    machine->value = ram[page];
+    return true;
+}
+
+static void load_chunk(const struct boot_header *boot, const struct boot_chunk *chunk) {
+    u32 first = chunk->address / PAGE_SIZE, frame = frame_of(boot) + chunk->offset / PAGE_SIZE;
+    for (u32 i = 0; i < chunk->length / PAGE_SIZE; i++)
+        ram[first + i] = machines[frame + i];
+}
+
+void memory_load(const struct boot_header *boot) {
+    const struct boot_chunk *chunks = (const void *)((const u8 *)boot + boot->chunks_offset);
+    ram_pages = boot->ram_size / PAGE_SIZE;
+    ram = grow((ram_pages * sizeof ram[0] + PAGE_SIZE - 1) / PAGE_SIZE);
+    for (u32 i = 0; i < boot->chunk_count; i++)
+        load_chunk(boot, &chunks[i]);
+    mfn_t batch[64];
+    u32 count = 0;
+    for (u32 page = 0; page < ram_pages; page++) {
+        if (ram[page])
+            continue;
+        batch[count] = take_frame();
+        ram[page] = batch[count++].value;
+        if (count < ARRAY_SIZE(batch))
+            continue;
+        clear(batch, count);
+        count = 0;
+    }
+    if (count)
+        clear(batch, count);
+}
+
+/* --- Windows --- */
+
+#define WINDOWS 256u
+#define WINDOW_RUN 64u /* pages that can be asked for at once */
+#define BUCKETS 1024u
+
+static u32 window_page[WINDOWS]; /* guest-physical page + 1 */
+static u16 bucket[BUCKETS];      /* where a page was seen last, by its number */
+static u32 window_next;
+
+static u8 *window(u32 slot) { return (u8 *)(XEN_HOLE - (WINDOWS - slot) * PAGE_SIZE); }
+
+static u32 open_windows(u32 page, u32 count) {
+    if (window_next + count > WINDOWS)
+        window_next = 0;
+    u32 slot = window_next;
+    window_next += count;
+    for (u32 i = 0; i < count; i++) {
+        map_page((u32)window(slot + i), (mfn_t){ram[page + i]}, PAGE_RW);
+        window_page[slot + i] = page + i + 1;
+        bucket[(page + i) % BUCKETS] = slot + i;
+    }
+    return slot;
+}
+
+void *port_ram(gpa_t address, u64 size) {
+    u64 end = (u64)ram_pages * PAGE_SIZE;
+    if (address.value >= end || size > end - address.value)
+        return NULL;
+    u32 page = address.value >> 12, offset = address.value & ~PAGE_MASK;
+    u32 count = (offset + size + PAGE_SIZE - 1) / PAGE_SIZE;
+    if (count > WINDOW_RUN)
+        return NULL;
+    u32 slot = bucket[page % BUCKETS];
+    if (count > 1 || window_page[slot] != page + 1)
+        slot = open_windows(page, count);
+    return window(slot) + offset;
+}

@@ -1,0 +1,153 @@
+/*
+ * Segments. Xen's descriptor table mirrors the guest's, so that user code
+ * loads its own selectors natively; the guest's ring 0 is ring 2 there. Behind
+ * the mirror lie flat segments for ring 2, and one slot a register for what
+ * the mirror cannot serve: a descriptor that the guest has changed since it
+ * was loaded, one of its LDT.
+ */
+
+#include "core/crash.h"
+#include "xen.h"
+
+#define MIRRORED 512u
+#define SLOT_CODE 512u
+#define SLOT_DATA 513u
+#define SLOT_REGISTER 514u /* and five more */
+#define SLOTS 520u
+
+/* Upper words of flat 4 GiB segments of ring 2: present, accessed, big, page-granular. */
+#define FLAT_CODE 0x00cfdb00u
+#define FLAT_DATA 0x00cfd300u
+
+struct descriptor {
+    u32 low, high;
+};
+
+static struct descriptor table[2 * MIRRORED] __attribute__((aligned(4096)));
+static u64 machine_address[2];
+
+#define real_selector control.real_selectors
+static u16 loaded[6]; /* what the way out has loaded last */
+
+static bool same(struct descriptor a, struct descriptor b) { return a.low == b.low && a.high == b.high; }
+
+static bool set_descriptor(u32 slot, struct descriptor value) {
+    if (same(table[slot], value))
+        return false;
+    u64 at = machine_address[slot / MIRRORED] + slot % MIRRORED * 8;
+    long result = HYPERCALL(update_descriptor, at, at >> 32, value.low, value.high);
+    if (result)
+        xen_refused("update_descriptor", result, value.low, value.high);
+    return true;
+}
+
+/* A guest descriptor as Xen's table may hold it: only segments, of ring 2 or 3, accessed, or nothing. */
+static struct descriptor mirrored(struct descriptor guest) {
+    u16 attributes = guest.high >> 8 & 0xf0ff;
+    if ((attributes & (ATTR_PRESENT | ATTR_S)) != (ATTR_PRESENT | ATTR_S))
+        return (struct descriptor){0, 0};
+    u32 level = dpl(attributes) < GUEST_RING ? GUEST_RING : dpl(attributes);
+    guest.high = (guest.high & ~(3u << 13)) | level << 13 | ATTR_ACCESSED << 8;
+    return guest;
+}
+
+/* The descriptor that a segment register was loaded from, as far as its cache tells. */
+static struct descriptor of_segment(const struct segment *segment) {
+    u32 limit = segment->attributes & ATTR_GRANULARITY ? segment->limit >> 12 : segment->limit;
+    return mirrored((struct descriptor){
+        .low = (limit & 0xffff) | segment->base << 16,
+        .high = (segment->base >> 16 & 0xff) | (segment->base & 0xff000000) | (limit & 0xf0000) |
+                (u32)(segment->attributes & 0xf0ff) << 8,
+    });
+}
+
+static bool mirror_slot(u32 slot) {
+    struct descriptor guest = {0, 0};
+    if (slot * 8 + 7 <= cpu.gdtr.limit)
+        guest_read(gva(cpu.gdtr.base + slot * 8), &guest, 8, 0);
+    return slot && set_descriptor(slot, mirrored(guest));
+}
+
+static bool mirror_all(void) {
+    u32 slots = (cpu.gdtr.limit + 1) / 8;
+    bool changed = false;
+    for (u32 slot = 1; slot < slots && slot < MIRRORED; slot++)
+        changed |= mirror_slot(slot);
+    return changed;
+}
+
+void segments_start(void) {
+    table[SLOT_CODE] = (struct descriptor){0xffff, FLAT_CODE};
+    table[SLOT_DATA] = (struct descriptor){0xffff, FLAT_DATA};
+    unsigned long frames[2];
+    for (u32 i = 0; i < 2; i++) {
+        mfn_t machine = memory_own_page(&table[i * MIRRORED]);
+        memory_map_own(&table[i * MIRRORED], machine, false);
+        machine_address[i] = (u64)machine.value << 12;
+        frames[i] = machine.value;
+    }
+    long result = HYPERCALL(set_gdt, frames, SLOTS);
+    if (result)
+        xen_refused("set_gdt", result, frames[0], frames[1]);
+}
+
+void segments_capture(void) {
+    for (enum segment_register which = ES; which <= GS; which++) {
+        u16 selector = real_selector[which];
+        if (which == CS || which == SS || selector == loaded[which])
+            continue;
+        loaded[which] = selector;
+        /* Loaded natively by user code. */
+        struct segment old = cpu.segments[which];
+        struct exception pending = exception;
+        if (!cpu_load_segment(which, selector)) {
+            cpu.segments[which] = old;
+            cpu.segments[which].selector = selector;
+            exception = pending;
+        }
+    }
+}
+
+static bool is_null(const struct segment *segment) { return !(segment->selector & ~3u); }
+
+/* The real selector for a segment register; `*changed` is set if a descriptor had to be. */
+static u16 real_for(enum segment_register which, bool *changed) {
+    const struct segment *segment = &cpu.segments[which];
+    if (is_null(segment))
+        return segment->selector;
+    struct descriptor wanted = of_segment(segment);
+    u32 slot = segment->selector >> 3;
+    if (!(segment->selector & 4) && slot < MIRRORED) {
+        if (!same(table[slot], wanted))
+            *changed |= mirror_slot(slot);
+        if (same(table[slot], wanted))
+            return segment->selector;
+    }
+    *changed |= set_descriptor(SLOT_REGISTER + which, wanted);
+    return (SLOT_REGISTER + which) << 3 | (cpu.cpl == 3 ? 3 : GUEST_RING);
+}
+
+static bool is_flat(const struct segment *segment) { return segment->base == 0; }
+
+bool segments_apply(bool strict) {
+    (void)strict;
+    bool changed = false;
+    if (cpu.cpl == 3) {
+        changed = mirror_all();
+        cpu_refresh_tls();
+    }
+    for (enum segment_register which = ES; which <= GS; which++) {
+        u16 selector;
+        bool fixed = (which == CS || which == SS) && cpu.cpl != 3;
+        if (fixed && !is_flat(&cpu.segments[which]))
+            crash("segment register %u with selector %x has a base: the kernel's CS and SS may not", which,
+                  (u32)cpu.segments[which].selector);
+        if (fixed)
+            selector = (which == CS ? SLOT_CODE : SLOT_DATA) << 3 | GUEST_RING;
+        else
+            selector = real_for(which, &changed);
+        changed |= selector != real_selector[which];
+        real_selector[which] = loaded[which] = selector;
+    }
+    return changed;
+}

@@ -1,0 +1,176 @@
+/*
+ * Where Xen's traps and events arrive in ring 1, and the way back out.
+ *
+ * Everything from an outer ring comes in on an empty stack, with events masked.
+ * Events are let in again only in the last instructions of the way out; one that comes there starts it over, since
+ * all of the guest's registers are in `cpu`.
+ */
+
+#include "generated/run-asm.h"
+
+#define GPR(n) (CONTROL_PAGE + CPU_GPR + n * 4)
+#define REAL(register) (CONTROL_PAGE + CONTROL_REAL_SELECTORS + register * 2)
+#define XEN_DS 0xe021               /* FLAT_RING1_DS */
+#define PENDING_BYTE shared_info    /* vcpu_info[0].evtchn_upcall_pending */
+#define MASK_BYTE shared_info + 1   /* vcpu_info[0].evtchn_upcall_mask */
+#define VECTOR_UPCALL 0x100
+
+    .text
+    .globl start, trap_stubs, upcall, failsafe, wedge_leave, stack_top
+
+/* From Xen's domain builder; ESI: start_info. */
+start:
+    cld
+    movl $stack_top, %esp
+    xorl %ebp, %ebp
+    pushl %esi
+    call xen_main
+    ud2
+
+/* One every 16 bytes, vectors 0 to 31, then 80. */
+    .balign 16
+trap_stubs:
+    .set vector, 0
+    .rept 32
+    .balign 16
+    .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17
+    .else
+    push $0
+    .endif
+    push $vector
+    jmp trap_common
+    .set vector, vector + 1
+    .endr
+    .balign 16
+    push $0
+    pushl $0x80
+    jmp trap_common
+
+upcall:
+    push $0
+    pushl $VECTOR_UPCALL
+
+trap_common:
+    testb $2, %ss:12(%esp)          /* CS: from ring 2 or 3? */
+    jz in_wedge
+    movl %eax, %ss:GPR(0)
+    movl %ecx, %ss:GPR(1)
+    movl %edx, %ss:GPR(2)
+    movl %ebx, %ss:GPR(3)
+    movl %ebp, %ss:GPR(5)
+    movl %esi, %ss:GPR(6)
+    movl %edi, %ss:GPR(7)
+    movw %es, %ss:REAL(0)
+    movw %ds, %ss:REAL(3)
+    movw %fs, %ss:REAL(4)
+    movw %gs, %ss:REAL(5)
+    movl $XEN_DS, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    cld
+again:
+    movl %esp, %eax
+    pushl %eax
+    call xen_trap                   /* struct frame * */
+    addl $4, %esp
+    testb %al, %al
+    jnz wedge_leave
+
+/* Back to where the trap came from, as it was but for the frame. */
+    movl %esp, resume_frame
+    addl $8, %esp
+    movb $0, MASK_BYTE
+    cmpb $0, PENDING_BYTE
+    jne 9f
+    jmp load_registers
+9:  movb $1, MASK_BYTE
+resume_again:
+    movl resume_frame, %esp
+    movl $VECTOR_UPCALL, (%esp)
+    jmp again
+
+/* A second trap in ring 1: an event in the last instructions, or a defect. */
+in_wedge:
+    cmpl $VECTOR_UPCALL, %ss:(%esp)
+    jne 8f
+    movl $XEN_DS, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    cld
+    cmpl $0, resume_frame
+    jne resume_again
+    movl $stack_top, %esp
+    call events_take
+    jmp wedge_leave
+8:  movl $XEN_DS, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %esp, %eax
+    pushl %eax
+    call xen_fault_in_wedge
+    ud2
+
+failsafe:
+    movl $XEN_DS, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %esp, %eax
+    pushl %eax
+    call xen_failsafe
+    ud2
+
+wedge_leave:
+    movl $stack_top, %esp
+    movl $0, resume_frame
+    call xen_leave_prepare          /* the real flags */
+    movzwl REAL(2), %ecx
+    pushl %ecx
+    pushl GPR(4)
+    pushl %eax
+    movzwl REAL(1), %ecx
+    pushl %ecx
+    pushl CONTROL_PAGE + CPU_EIP
+    movb $0, MASK_BYTE
+    cmpb $0, PENDING_BYTE
+    je load_registers
+    movb $1, MASK_BYTE
+    call events_take
+    jmp wedge_leave
+
+load_registers:
+    movw REAL(0), %es
+    movw REAL(4), %fs
+    movw REAL(5), %gs
+    movl GPR(0), %eax
+    movl GPR(1), %ecx
+    movl GPR(2), %edx
+    movl GPR(3), %ebx
+    movl GPR(5), %ebp
+    movl GPR(6), %esi
+    movl GPR(7), %edi
+    movw REAL(3), %ds
+    iret
+
+    .section .control, "aw"
+    .globl control, cpu
+control:
+cpu:
+    .skip 4096
+
+    .section .hypercalls, "ax"
+    .globl hypercall_page
+hypercall_page:
+    .skip 4096
+
+    .bss
+    .balign 4096
+    .globl shared_info
+shared_info:
+    .skip 4096
+resume_frame:
+    .skip 4
+    .balign 4096
+    .skip 32768
+stack_top:
+
+    .section .note.GNU-stack, "", @progbits
