@@ -21,6 +21,10 @@ const WEDGES: Readonly<Record<BurnTargetName, () => Promise<Uint8Array>>> = {
     const { buildHostedWedge } = await import('../targets/hosted/build.ts');
     return readInput(await buildHostedWedge());
   },
+  xen: async () => {
+    const { buildXenWedge } = await import('../targets/xen/build.ts');
+    return readInput(await buildXenWedge());
+  },
 };
 
 const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];

@@ -19,6 +19,8 @@ export interface BootPlan {
   readonly eax: number;
   readonly ebx: number;
   readonly esi: number;
+  /** A stack: no boot protocol promises one, but a burned site calls the wedge before the kernel has set up its own. */
+  readonly esp: GuestPhysical;
   /** Do not overlap. RAM outside them is zero. */
   readonly chunks: readonly BootChunk[];
 }
@@ -35,6 +37,8 @@ const PAGE = 4096;
 
 /** Where the loader's own structures go: conventional memory, above what a host may refuse to map. */
 export const BOOT_DATA: GuestPhysical = guestPhysical(0x9_0000);
+/** Initial ESP: just below. */
+export const BOOT_STACK = BOOT_DATA;
 const BOOT_DATA_END = 0x9_f000;
 
 /** One range of the memory map that firmware reports (ACPI 6.4, 15.1). */

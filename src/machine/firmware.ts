@@ -81,13 +81,14 @@ function realModeCode(board: readonly PortWrite[]): number[] {
 }
 
 /** 32-bit code: segments, registers, the kernel's entry. */
-const enterCode = ({ entry, eax, ebx, esi }: BootPlan): number[] => [
+const enterCode = ({ entry, eax, ebx, esi, esp }: BootPlan): number[] => [
   ...[0xb8, ...u32(DATA)], // mov $DATA,%eax
   ...[0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0], // mov %eax,%ds; %es; %ss
   ...[0x8e, 0xe0, 0x8e, 0xe8], // mov %eax,%fs; %gs
   ...[0xb8, ...u32(eax)],
   ...[0xbb, ...u32(ebx)],
   ...[0xbe, ...u32(esi)],
+  ...[0xbc, ...u32(esp)],
   ...[0x31, 0xc9, 0x31, 0xd2, 0x31, 0xff, 0x31, 0xed], // xor %ecx,%ecx; %edx; %edi; %ebp
   ...[0xea, ...u32(entry), ...u16(CODE)], // ljmp $CODE,$entry
 ];

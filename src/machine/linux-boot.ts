@@ -8,6 +8,7 @@ import type { ElfImage } from '../elf/image.ts';
 import { guestPhysical } from '../x86/address.ts';
 import {
   BOOT_DATA,
+  BOOT_STACK,
   type BootOptions,
   type BootPlan,
   commandLineBytes,
@@ -73,5 +74,5 @@ export function linuxBootPlan(elf: ElfImage, options: BootOptions): BootPlan {
     view.setUint32(BOOT_PARAMS.ramdiskSize, initrd.length, true);
     chunks.push(chunk);
   }
-  return { entry: physicalEntry(elf), eax: 0, ebx: 0, esi: BOOT_DATA, chunks };
+  return { entry: physicalEntry(elf), eax: 0, ebx: 0, esi: BOOT_DATA, esp: BOOT_STACK, chunks };
 }

@@ -8,6 +8,7 @@ import type { ElfImage } from '../elf/image.ts';
 import { guestPhysical } from '../x86/address.ts';
 import {
   BOOT_DATA,
+  BOOT_STACK,
   type BootOptions,
   type BootPlan,
   commandLineBytes,
@@ -92,5 +93,5 @@ export function multibootPlan(elf: ElfImage, options: BootOptions): BootPlan {
     view.setUint32(modulesAt + 4, chunk.address + initrd.length, true);
     chunks.push(chunk);
   }
-  return { entry: physicalEntry(elf), eax: LOADER_MAGIC, ebx: BOOT_DATA, esi: 0, chunks };
+  return { entry: physicalEntry(elf), eax: LOADER_MAGIC, ebx: BOOT_DATA, esi: 0, esp: BOOT_STACK, chunks };
 }

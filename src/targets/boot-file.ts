@@ -48,6 +48,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     eax: plan.eax,
     ebx: plan.ebx,
     esi: plan.esi,
+    esp: plan.esp,
     chunk_count: plan.chunks.length,
     site_count: sites.length,
     link_offset: options.linkOffset,
@@ -57,7 +58,6 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     disk_size: options.diskSize ?? 0,
     panic_pattern: pattern,
     escape: options.escape ? 1 : 0,
-    reserved: 0,
   });
   let offset = dataOffset;
   plan.chunks.forEach((chunk, index) => {

@@ -6,7 +6,7 @@
 import { defineStruct } from '../x86/struct.ts';
 
 export const BOOT_MAGIC = 0x54425650; // "PVBT"
-export const BOOT_VERSION = 1;
+export const BOOT_VERSION = 2;
 /** The descriptors that the launcher passes to the wedge's process. */
 export const BOOT_FD = 3;
 export const DISK_FD = 4;
@@ -19,16 +19,16 @@ export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.',
   ['eax', 'u32', ''],
   ['ebx', 'u32', ''],
   ['esi', 'u32', ''],
+  ['esp', 'u32', ''],
   ['chunk_count', 'u32', ''],
   ['site_count', 'u32', ''],
   ['link_offset', 'u32', 'guest-virtual minus guest-physical address of the kernel, as linked'],
   ['has_disk', 'u32', 'not 0: DISK_FD is open'],
+  ['escape', 'u32', 'not 0: Ctrl-A x on the console ends the run'],
   ['chunks_offset', 'u64', 'in the file'],
   ['sites_offset', 'u64', 'in the file: patch table entries, sorted by address'],
   ['disk_size', 'u64', 'bytes'],
   ['panic_pattern', ['u8', 64], 'console text that means a panic, zero-terminated; empty: none'],
-  ['escape', 'u32', 'not 0: Ctrl-A x on the console ends the run'],
-  ['reserved', 'u32', ''],
 ]);
 
 export const BOOT_CHUNK = defineStruct('boot_chunk', 'Bytes that belong into RAM before the guest starts.', [

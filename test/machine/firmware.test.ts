@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 import { firmware } from '../../src/machine/firmware.ts';
 import { guestPhysical } from '../../src/x86/address.ts';
 
-const PLAN = { entry: guestPhysical(0x1234567), eax: 0x11, ebx: 0x22, esi: 0x33, chunks: [] };
+const PLAN = { entry: guestPhysical(0x1234567), eax: 0x11, ebx: 0x22, esi: 0x33, esp: guestPhysical(0x44), chunks: [] };
 
 /** Where 32-bit code begins if there is no disk. */
 const ENTRY = 0x18;
@@ -46,11 +46,12 @@ describe('firmware', () => {
   });
 
   it('enters the kernel with the registers of its boot protocol', () => {
-    const code = disassemble(firmware(PLAN, false), 'i386', ENTRY, ENTRY + 45);
+    const code = disassemble(firmware(PLAN, false), 'i386', ENTRY, ENTRY + 50);
     expect(code.slice(6)).toEqual([
       'mov eax,0x11',
       'mov ebx,0x22',
       'mov esi,0x33',
+      'mov esp,0x44',
       'xor ecx,ecx',
       'xor edx,edx',
       'xor edi,edi',

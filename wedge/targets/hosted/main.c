@@ -111,6 +111,7 @@ __attribute__((noreturn)) void hosted_main(u64 *stack) {
     cpu.gpr[EAX] = boot.eax;
     cpu.gpr[EBX] = boot.ebx;
     cpu.gpr[ESI] = boot.esi;
+    cpu.gpr[ESP] = boot.esp;
     cpu.eip = boot.entry;
     devices_reset(boot.ram_size);
     seccomp_start();

@@ -79,6 +79,7 @@ __attribute__((noreturn)) void xen_main(start_info_t *info) {
     cpu.gpr[EAX] = boot.eax;
     cpu.gpr[EBX] = boot.ebx;
     cpu.gpr[ESI] = boot.esi;
+    cpu.gpr[ESP] = boot.esp;
     cpu.eip = boot.entry;
     console_start(boot.panic_pattern, false);
     devices_reset(boot.ram_size);

@@ -81,6 +81,9 @@ void memory_start(void) {
     /* Behind the page tables comes one page more, the stack that we started on. */
     next_own = start_info->pt_base + (start_info->nr_pt_frames + 1) * PAGE_SIZE;
     next_frame = (next_own - image) / PAGE_SIZE;
+    /* Whatever else the builder has mapped up to its next boundary would be writable mappings of free pages. */
+    for (u32 at = next_own; at < XEN_HOLE; at += PAGE_SIZE)
+        map_page(at, (mfn_t){0}, 0);
     map_page((u32)&shared_info, (mfn_t){start_info->shared_info >> 12}, PAGE_RW);
 }
 
