@@ -604,7 +604,20 @@ static enum outcome do_rdtsc(const struct instruction *i) {
     return emulate_rdtsc();
 }
 
+static bool have_rdtscp(void) {
+    static bool asked, have;
+    if (!asked) {
+        u32 host[4];
+        port_cpuid(0x80000001, 0, host);
+        have = host[3] >> 27 & 1;
+        asked = true;
+    }
+    return have;
+}
+
 enum outcome emulate_rdtscp(void) {
+    if (!have_rdtscp())
+        return undefined();
     enum outcome outcome = emulate_rdtsc();
     if (outcome == OUTCOME_NEXT)
         cpu.gpr[ECX] = cpu.tsc_aux;

@@ -108,7 +108,8 @@ static u32 current_directory(u32 region) {
 static bool map_writable(u32 entry, u32 directory) {
     if (!(entry & PTE_D))
         return false;
-    return (entry & directory & PTE_W) || !(cpu.cr0 & CR0_WP);
+    /* What only CR0.WP = 0 allows is the kernel's: user code would go on with it, unseen. */
+    return (entry & directory & PTE_W) || (!(cpu.cr0 & CR0_WP) && cpu.cpl != 3);
 }
 
 static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
