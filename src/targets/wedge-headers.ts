@@ -6,12 +6,12 @@ import { PATCH_ENTRY } from '../sites/patch-table.ts';
 import {
   CONTROL_PAGE,
   ENTRY_BASE,
-  ENTRY_END,
   ENTRY_SIZE,
   POINTER_PAGE,
   WEDGE_BASE,
   WEDGE_ENTRIES,
 } from '../substitution/entries.ts';
+import type { GuestVirtual } from '../x86/address.ts';
 import { DOMAINS, SITE_KINDS } from '../x86/site-kinds.ts';
 import { SITE_FLAGS } from '../x86/site-record.ts';
 import { cOffsets, cStruct } from '../x86/struct.ts';
@@ -31,7 +31,6 @@ const constants = (): string =>
     define('CONTROL_PAGE', hex(CONTROL_PAGE)),
     define('POINTER_PAGE', hex(POINTER_PAGE)),
     define('ENTRY_BASE', hex(ENTRY_BASE)),
-    define('ENTRY_END', hex(ENTRY_END)),
     define('ENTRY_SIZE', String(ENTRY_SIZE)),
     define('ENTRY_COUNT', String(WEDGE_ENTRIES.length)),
     ...Object.entries(RUN_STATUS).map(([name, value]) =>
@@ -51,8 +50,11 @@ export const bootHeader = (): string =>
     cStruct(BOOT_CHUNK),
   ].join('');
 
-/** Every shared header by its path under the include directory. */
-export function wedgeHeaders(): ReadonlyMap<string, string> {
+/**
+ * Every shared header by its path under the include directory.
+ * @param entryEnd end of the code between ENTRY_BASE and which guest code never runs
+ */
+export function wedgeHeaders(entryEnd: GuestVirtual): ReadonlyMap<string, string> {
   return new Map([
     [
       'generated/cpu-state.h',
@@ -71,6 +73,7 @@ export function wedgeHeaders(): ReadonlyMap<string, string> {
       guarded(
         'RUN_LAYOUT_H',
         constants(),
+        define('ENTRY_END', hex(entryEnd)),
         WEDGE_ENTRIES.map((name, index) => define(`ENTRY_${name}`, String(index))).join(''),
         '#include "generated/cpu-state.h"',
         cStruct(KNOWN_DESCRIPTOR),

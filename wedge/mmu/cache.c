@@ -28,14 +28,13 @@ static u32 filled[REGIONS * REGION_PAGES];
 static u32 region_directory[REGIONS]; /* the page-directory entry that the region was filled under */
 static u16 region_count[REGIONS];     /* pages filled */
 static u16 region_runs[REGIONS];      /* host mappings made */
+static u16 region_first[REGIONS], region_last[REGIONS]; /* no page outside is filled */
+static u32 occupied[REGIONS / 32];    /* bits: regions that have pages filled */
 static u32 runs;                      /* their sum */
 static u32 evict_next;
 
 /* Set while a page that only supervisor code may write (CR0.WP clear) is mapped writable. */
 static bool lax;
-
-
-
 
 /* Memory that is not there reads as all ones and forgets what is written. */
 static u8 absent[PAGE_SIZE];
@@ -44,18 +43,47 @@ static bool paging(void) { return cpu.cr0 & CR0_PG; }
 
 static bool is_large(u32 directory) { return directory & PTE_PS; }
 
-static void forget_region(u32 region) {
-    memset(&filled[region * REGION_PAGES], 0, REGION_PAGES * sizeof filled[0]);
+static void region_is_empty(u32 region) {
     runs -= region_runs[region];
     region_count[region] = 0;
     region_runs[region] = 0;
+    occupied[region / 32] &= ~(1u << region % 32);
+}
+
+static void forget_region(u32 region) {
+    u32 first = region_first[region], last = region_last[region];
+    memset(&filled[region * REGION_PAGES + first], 0, (last - first + 1) * sizeof filled[0]);
+    region_is_empty(region);
+}
+
+/* Takes note that pages are being filled, whose first and last one these are within the region. */
+static void region_grows(u32 region, u32 first, u32 last) {
+    if (!region_count[region]) {
+        region_first[region] = first;
+        region_last[region] = last;
+        occupied[region / 32] |= 1u << region % 32;
+    }
+    if (first < region_first[region])
+        region_first[region] = first;
+    if (last > region_last[region])
+        region_last[region] = last;
+}
+
+/* The first region from `region` on that has pages filled, or REGIONS. */
+static u32 next_occupied(u32 region) {
+    while (region < REGIONS) {
+        u32 rest = occupied[region / 32] >> region % 32;
+        if (rest)
+            return region + __builtin_ctz(rest);
+        region = (region | 31) + 1;
+    }
+    return REGIONS;
 }
 
 static void drop_all(void) {
     port_unmap_all();
-    for (u32 region = 0; region < REGIONS; region++)
-        if (region_count[region])
-            forget_region(region);
+    for (u32 region = next_occupied(0); region < REGIONS; region = next_occupied(region + 1))
+        forget_region(region);
     lax = false;
 }
 
@@ -79,10 +107,8 @@ static void drop_pages(u32 page, u32 count) {
         region_count[region] -= filled[page + i] != 0;
         filled[page + i] = 0;
     }
-    if (!region_count[region]) {
-        runs -= region_runs[region];
-        region_runs[region] = 0;
-    }
+    if (!region_count[region])
+        region_is_empty(region);
 }
 
 /* Makes room under the target's limit: whole regions go, in turn, but never `keep`. */
@@ -128,6 +154,7 @@ static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
             crash("no room for a single mapping, at %x", page << 12);
     }
     u32 value = (entry & ~(u32)ENTRY_IGNORED) | (writable ? MAPPED_WRITABLE : 0);
+    region_grows(region, page % REGION_PAGES, page % REGION_PAGES + count - 1);
     for (u32 i = 0; i < count; i++, value += PAGE_SIZE) {
         if (!filled[page + i])
             region_count[region]++;
@@ -292,7 +319,7 @@ static void revalidate_region(u32 region, bool global) {
         region_directory[region] = now;
     /* Runs of pages whose mappings must go, with the holes between them, are unmapped by one call. */
     u32 start = 0, length = 0;
-    for (u32 i = 0; i < REGION_PAGES; i++) {
+    for (u32 i = region_first[region], last = region_last[region]; i <= last; i++) {
         u32 entry = filled[base + i];
         if (!entry)
             continue; /* also after drop_all */
@@ -316,9 +343,8 @@ void mmu_flush(bool global) {
     lax = false;
     if (switched)
         leave_space(filled_cr3);
-    for (u32 region = 0; region < REGIONS; region++)
-        if (region_count[region])
-            revalidate_region(region, global);
+    for (u32 region = next_occupied(0); region < REGIONS; region = next_occupied(region + 1))
+        revalidate_region(region, global);
     if (switched)
         enter_space(cpu.cr3);
 }

@@ -20,8 +20,7 @@ void port_tables_changed(void) {
     control.user_code.address = 0;
 }
 
-/* What entry.S may repeat without asking: interrupt 80 from user code, and the iret back. */
-static void remember_call(void) {
+void remember_call(void) {
     u32 address = cpu.idtr.base + 0x80 * 8, words[2];
     control.call_gate.address = 0;
     if (cpu.cpl || cpu.interrupt_flag || !(cpu.tr.attributes & 8) || !guest_read(gva(address), words, 8, 0))

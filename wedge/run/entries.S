@@ -12,7 +12,7 @@
  * entry pushes it pushes first, before it changes a register.
  *
  * A target includes this file and adds the short ways it has (call_from_user,
- * return_to_user, load_flat_fs) and the way into C (to_wedge).
+ * return_to_user, to_devices, load_real_fs) and the way into C (to_wedge).
  */
 
 #include "generated/run-asm.h"
@@ -62,6 +62,13 @@
 .macro slow_entry index
     entry \index
     slow \index
+.endm
+
+/* Port I/O by bytes, for which a target may have a shorter way. */
+.macro device_entry index
+    entry \index
+    movl $\index, %ss:INDEX
+    jmp to_devices
 .endm
 
     slow_entry ENTRY_emulate
@@ -120,10 +127,10 @@
     movl $ENTRY_iret, %ss:INDEX
     jmp return_to_user
     slow_entry ENTRY_hlt
-    slow_entry ENTRY_in8
+    device_entry ENTRY_in8
     slow_entry ENTRY_in16
     slow_entry ENTRY_in32
-    slow_entry ENTRY_out8
+    device_entry ENTRY_out8
     slow_entry ENTRY_out16
     slow_entry ENTRY_out32
     entry ENTRY_entry_int80
@@ -246,6 +253,26 @@
 
     .org ENTRY_COUNT * ENTRY_SIZE
 
+/* Jumps to `otherwise` unless the descriptor at (%ecx) is still the known one. Uses %ecx and the flags. */
+.macro known place otherwise
+    movl %ss:4(%ecx), %ecx
+    cmpl %ss:\place + KNOWN_DESCRIPTOR_HIGH, %ecx
+    jne \otherwise
+    movl %ss:\place + KNOWN_DESCRIPTOR_ADDRESS, %ecx
+    movl %ss:(%ecx), %ecx
+    cmpl %ss:\place + KNOWN_DESCRIPTOR_LOW, %ecx
+    jne \otherwise
+.endm
+
+.macro copy_segment from to
+    movl %ss:\from, %ecx
+    movl %ecx, %ss:\to
+    movl %ss:\from + 4, %ecx
+    movl %ecx, %ss:\to + 4
+    movl %ss:\from + 8, %ecx
+    movl %ecx, %ss:\to + 8
+.endm
+
 /* %eax, the return address and the popped word are on the stack; the flags are the guest's already. */
 popf_return:
     push %ecx
@@ -263,6 +290,42 @@ popf_return:
     pop %eax
     leal 4(%esp), %esp
     ret
+
+/*
+ * FS with the selector in %ecx; %edx, %ecx and %eax are on the stack: the kernel loads
+ * the same flat segment at each entry. If it is that one, and its descriptor
+ * still reads the same, there is nothing to check.
+ */
+load_flat_fs:
+    movl %ss:FLAT(SELECTOR), %eax
+    notl %eax
+    leal 1(%ecx, %eax), %ecx
+    jecxz 1f
+    jmp 9f
+1:  movl %ss:FLAT(ADDRESS), %eax
+    movl %ss:(%eax), %ecx
+    movl %ss:FLAT(NOT_LOW), %edx
+    leal 1(%ecx, %edx), %ecx
+    jecxz 2f
+    jmp 9f
+2:  movl %ss:4(%eax), %ecx
+    movl %ss:FLAT(NOT_HIGH), %edx
+    leal 1(%ecx, %edx), %ecx
+    jecxz 3f
+    jmp 9f
+3:  movl $0, %ss:SEGMENT_fs
+    movl $0xffffffff, %ss:SEGMENT_fs + 4
+    movl %ss:FLAT(ATTRIBUTES), %edx
+    movl %edx, %ss:SEGMENT_fs + 8
+    load_real_fs
+    pop %edx
+    pop %ecx
+    pop %eax
+    ret
+9:  pop %edx
+    pop %ecx
+    pop %eax
+    jmp to_wedge
 
 /* Nothing to do but to look for interrupts. */
 service:

@@ -32,6 +32,8 @@ void take_flags(u32 real);
 u32 real_flags(void);
 /* The site that called an entry, which is control.entry. All registers are in `cpu`; `flags` are the real ones. */
 void wedge_enter(u32 flags);
+/* After an interrupt 80 that C has done for user code: what entry.S may repeat without asking. */
+void remember_call(void);
 /* The site that ends at an address, by the generic emulator. */
 void emulate_site(u32 end);
 /* Looks after devices and console and delivers what is due; part of every way out. */

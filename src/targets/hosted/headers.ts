@@ -1,6 +1,6 @@
 /** The generated C headers of the hosted wedge. Pure: file name to text. */
 
-import { HOSTED_END, LOW_CODE, LOW_WINDOW } from '../../substitution/entries.ts';
+import { ENTRY_END, HOSTED_END, LOW_CODE, LOW_WINDOW } from '../../substitution/entries.ts';
 import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
 import { bootHeader, define, guarded, hex, wedgeHeaders } from '../wedge-headers.ts';
 
@@ -16,6 +16,6 @@ const constants = (): string =>
 /** Every header by its path under the include directory. */
 export const hostedHeaders = (): ReadonlyMap<string, string> =>
   new Map([
-    ...wedgeHeaders(),
+    ...wedgeHeaders(ENTRY_END),
     ['generated/hosted.h', guarded('HOSTED_LAYOUT_H', '#include "core/types.h"', constants(), bootHeader())],
   ]);

@@ -9,6 +9,6 @@ const constants = (): string =>
 /** Every header by its path under the include directory. */
 export const xenHeaders = (): ReadonlyMap<string, string> =>
   new Map([
-    ...wedgeHeaders(),
+    ...wedgeHeaders(XEN_HOLE),
     ['generated/xen.h', guarded('XEN_LAYOUT_H', '#include "core/types.h"', constants(), bootHeader())],
   ]);

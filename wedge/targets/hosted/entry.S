@@ -4,68 +4,19 @@
  */
 
 #define ENTRY_SECTION .text
-#include "run/entries.S"
+#define to_devices to_wedge
 
-/* Jumps to `otherwise` unless the descriptor at (%ecx) is still the known one. Uses %ecx and the flags. */
-.macro known place otherwise
-    movl %ss:4(%ecx), %ecx
-    cmpl %ss:\place + KNOWN_DESCRIPTOR_HIGH, %ecx
-    jne \otherwise
-    movl %ss:\place + KNOWN_DESCRIPTOR_ADDRESS, %ecx
-    movl %ss:(%ecx), %ecx
-    cmpl %ss:\place + KNOWN_DESCRIPTOR_LOW, %ecx
-    jne \otherwise
+/* The real one may stay null until something uses it: that faults. */
+.macro load_real_fs
 .endm
+
+#include "run/entries.S"
 
 .macro same_real segment
     mov %\segment, %ecx
     cmpw %cx, %ss:REAL_\segment
     jne 7f
 .endm
-
-.macro copy_segment from to
-    movl %ss:\from, %ecx
-    movl %ecx, %ss:\to
-    movl %ss:\from + 4, %ecx
-    movl %ecx, %ss:\to + 4
-    movl %ss:\from + 8, %ecx
-    movl %ecx, %ss:\to + 8
-.endm
-
-/*
- * FS with the selector in %ecx; %edx, %ecx and %eax are on the stack: the kernel loads
- * the same flat segment at each entry. If it is that one, and its descriptor
- * still reads the same, there is nothing to check.
- */
-load_flat_fs:
-    movl %ss:FLAT(SELECTOR), %eax
-    notl %eax
-    leal 1(%ecx, %eax), %ecx
-    jecxz 1f
-    jmp 9f
-1:  movl %ss:FLAT(ADDRESS), %eax
-    movl %ss:(%eax), %ecx
-    movl %ss:FLAT(NOT_LOW), %edx
-    leal 1(%ecx, %edx), %ecx
-    jecxz 2f
-    jmp 9f
-2:  movl %ss:4(%eax), %ecx
-    movl %ss:FLAT(NOT_HIGH), %edx
-    leal 1(%ecx, %edx), %ecx
-    jecxz 3f
-    jmp 9f
-3:  movl $0, %ss:SEGMENT_fs
-    movl $0xffffffff, %ss:SEGMENT_fs + 4
-    movl %ss:FLAT(ATTRIBUTES), %edx
-    movl %edx, %ss:SEGMENT_fs + 8
-    pop %edx
-    pop %ecx
-    pop %eax
-    ret
-9:  pop %edx
-    pop %ecx
-    pop %eax
-    jmp to_wedge
 
 /*
  * A system call of user code: interrupt 80, the short way. Everything the

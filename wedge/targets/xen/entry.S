@@ -1,26 +1,165 @@
 /*
  * The Xen target's half of the entry code. It runs in ring 2 as guest code
- * does; ring 1 is one `int $0x80` away, which Xen delivers without looking
- * at it. The entries themselves come first.
+ * does; ring 1 is one `int $0x80` away. The entries themselves come first.
  */
 
 #define ENTRY_SECTION .section .entries, "ax"
+
+#define GUEST_DATA 0x100a           /* segments.c: SLOT_DATA, ring 2 */
+
+#include "generated/run-asm.h"
+
+/* The descriptor is in Xen's table as it is in the guest's. */
+.macro load_real_fs
+    movw %ss:CONTROL_PAGE + CONTROL_FLAT_SELECTOR, %fs
+.endm
+
 #include "run/entries.S"
 
-/* No short ways yet: the registers as they were, and to C. */
-load_flat_fs:
+/*
+ * A system call of user code: interrupt 80, which switch.S has brought to
+ * ring 2 with EAX and ECX kept, and the user's EIP, ESP and EFLAGS in the
+ * control page. Everything the hardware would look at must be as it was when C
+ * went the long way the last time; what is compared is the guest's own memory.
+ */
+    .globl call_from_user
+call_from_user:
+    movl %ss:CALL(TSS), %eax
+    movl %ss:(%eax), %esp
+    movl %ss:CALL(GATE), %ecx
+    known CALL(GATE), 7f
+    movzwl %ss:4(%eax), %ecx        /* SS0 */
+    cmpw %cx, %ss:CALL(STACK) + SEGMENT_SELECTOR
+    jne 7f
+    movzwl %ss:SELECTOR_ss, %ecx
+    push %ecx
+    push %ss:USER(ESP)
+    movl %ss:USER(FLAGS), %ecx
+    push %ecx
+    andl $~0x200, %ecx
+    orl %ss:INTERRUPT_FLAG, %ecx
+    xchgl %ecx, (%esp)              /* the frame's flags; the handler starts with the same but IF */
+    movzwl %ss:SELECTOR_cs, %eax
+    push %eax
+    push %ss:USER(EIP)
+    push %ecx
+    popfl
+    copy_segment CALL(CODE), SEGMENT_cs
+    copy_segment CALL(STACK), SEGMENT_ss
+    movl $0, %ss:CPL
+    movl $0, %ss:INTERRUPT_FLAG
+    movl %ss:KEPT(EAX), %eax
+    movl %ss:KEPT(ECX), %ecx
+    jmp *%ss:CALL(OFFSET)
+7:  movl %ss:KEPT(EAX), %eax
+    movl %ss:KEPT(ECX), %ecx
+    slow ENTRY_entry_int80
+
+/* Jumps to 9 unless the real segment register holds the virtual selector. Uses %ecx and the flags. */
+.macro native segment
+    mov %\segment, %ecx
+    cmpw %cx, %ss:SELECTOR_\segment
+    jne 9f
+.endm
+
+/*
+ * The kernel's iret to user code, the short way, under the same rule: its own
+ * frame serves. The kernel's flags are on the stack, for the long way.
+ */
+return_to_user:
+    movl %eax, %ss:KEPT(EAX)
+    movl %ecx, %ss:KEPT(ECX)
+    movl %esp, %ss:KEPT(ESP)
+    cmpl $0, 24(%esp)               /* the frame's end: what follows does not fault on it */
+    cmpl $0, %ss:USER(CODE)
+    je 9f
+    movzwl %ss:USER(CODE_SEGMENT) + SEGMENT_SELECTOR, %eax
+    cmpl 12(%esp), %eax
+    jne 9f
+    movzwl %ss:USER(DATA_SEGMENT) + SEGMENT_SELECTOR, %eax
+    cmpl 24(%esp), %eax
+    jne 9f
+    cmpl $0, %ss:INTERRUPT_FLAG
+    jne 9f
+    native ds
+    native es
+    native gs
+    cmpw $0, %ss:SELECTOR_fs        /* a return to an outer ring clears what that ring may not use */
+    jne 9f
+    movl 16(%esp), %eax
+    andl $0x67300, %eax             /* of AC, VM, NT, IOPL, IF and TF only IF */
+    cmpl $0x200, %eax
+    jne 9f
+    movl %ss:SYSTEM_FLAGS, %eax
+    orl %ss:RETURN_WORK, %eax
+    jne 9f
+    movl %ss:USER(CODE), %ecx
+    known USER(CODE), 9f
+    movl %ss:USER(DATA), %ecx
+    known USER(DATA), 9f
+    movzwl %ss:SELECTOR_gs, %eax
+    cmpl %ss:USER(TLS_SELECTOR), %eax
+    jne 9f
+    cmpl $0, %ss:USER(TLS)
+    je 2f
+    movl %ss:USER(TLS), %ecx
+    known USER(TLS), 9f
+2:  testl $0x4000, (%esp)           /* NT: a task return */
+    jnz 9f
+    movl $0x200, %ss:INTERRUPT_FLAG
+    cmpl $0, %ss:PENDING
+    jne 8f
+    leal 8(%esp), %esp
+    copy_segment USER(CODE_SEGMENT), SEGMENT_cs
+    copy_segment USER(DATA_SEGMENT), SEGMENT_ss
+    movl $3, %ss:CPL
+    movl %ss:KEPT(EAX), %eax
+    movl %ss:KEPT(ECX), %ecx
+    iret
+8:  movl $0, %ss:INTERRUPT_FLAG
+9:  movl %ss:KEPT(ESP), %esp
+    popfl
+    movl %ss:KEPT(EAX), %eax
+    movl %ss:KEPT(ECX), %ecx
+    jmp to_wedge
+
+/*
+ * Port I/O: the interrupt controllers are C in this ring, on a stack of its
+ * own; what needs Xen goes the long way. Nothing is pushed on the guest's stack.
+ */
+to_devices:
+    movl %esp, %ss:KEPT(ESP)
+    leal inner_stack, %esp
+    pushfl
+    push %ecx
+    push %edx
+    push %eax
+    push %ds
+    push %es
+    movl $GUEST_DATA, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    cld
+    leal 8(%esp), %eax
+    push %eax
+    call device_access
+    addl $4, %esp
+    cmpl $1, %eax
+    pop %es
+    pop %ds
+    pop %eax
     pop %edx
     pop %ecx
-    pop %eax
-    jmp to_wedge
-
-return_to_user:
+    ja 2f
+    jb 3f
     popfl
-    jmp to_wedge
-
-/* Not burned here: user code's own int $0x80 is the shortest way. */
-call_from_user:
-    ud2
+    movl %ss:KEPT(ESP), %esp
+    ret
+2:  popfl                           /* done, and an interrupt is due */
+    movl %ss:KEPT(ESP), %esp
+    jmp service
+3:  popfl                           /* not for here */
+    movl %ss:KEPT(ESP), %esp
 
     .globl to_wedge_end
 to_wedge:
@@ -33,5 +172,10 @@ to_wedge_end:
     .long ENTRY_BASE + pointer * ENTRY_SIZE
     .set pointer, pointer + 1
     .endr
+
+    .section .bss
+    .balign 16
+    .skip 8192
+inner_stack:
 
     .section .note.GNU-stack, "", @progbits

@@ -61,19 +61,53 @@ static struct descriptor of_segment(const struct segment *segment) {
     });
 }
 
+static struct descriptor seen[MIRRORED]; /* the guest's table as it was mirrored */
+
 static bool mirror_slot(u32 slot) {
     struct descriptor guest = {0, 0};
     if (slot * 8 + 7 <= cpu.gdtr.limit)
         guest_read(gva(cpu.gdtr.base + slot * 8), &guest, 8, 0);
+    seen[slot] = guest;
     return slot && set_descriptor(slot, mirrored(guest));
 }
 
+/* Before user code runs, which loads what it likes. */
 static bool mirror_all(void) {
     u32 slots = (cpu.gdtr.limit + 1) / 8;
     bool changed = false;
-    for (u32 slot = 1; slot < slots && slot < MIRRORED; slot++)
-        changed |= mirror_slot(slot);
+    for (u32 slot = 0; slot < slots && slot < MIRRORED;) {
+        gva_t at = gva(cpu.gdtr.base + slot * 8);
+        const struct descriptor *guest = mmu_pointer(at, 0);
+        u32 count = (PAGE_SIZE - (at.value & ~PAGE_MASK)) / 8;
+        if (count > slots - slot)
+            count = slots - slot;
+        if (!guest || !count) {
+            changed |= mirror_slot(slot++);
+            continue;
+        }
+        for (; count && slot < MIRRORED; count--, slot++, guest++)
+            if (!same(*guest, seen[slot]))
+                changed |= mirror_slot(slot);
+    }
     return changed;
+}
+
+/*
+ * What the short way back to user code relies on for TLS (entry.S). While GS
+ * is null the slot that it was loaded from last is watched on: user code may
+ * load it again.
+ */
+static void watch_tls(void) {
+    const struct segment *gs = &cpu.segments[GS];
+    u32 slot = gs->selector >> 3;
+    if (slot && !(gs->selector & 4) && slot < MIRRORED)
+        control.user_tls.address = cpu.gdtr.base + slot * 8;
+    control.user_tls_selector = gs->selector & 4 ? ~0u : gs->selector;
+    u32 watched = (control.user_tls.address - cpu.gdtr.base) / 8;
+    if (control.user_tls.address && watched < MIRRORED) {
+        control.user_tls.low = seen[watched].low;
+        control.user_tls.high = seen[watched].high;
+    }
 }
 
 void segments_start(void) {
@@ -149,5 +183,7 @@ bool segments_apply(bool strict) {
         changed |= selector != real_selector[which];
         real_selector[which] = loaded[which] = selector;
     }
+    if (cpu.cpl == 3)
+        watch_tls();
     return changed;
 }

@@ -14,6 +14,17 @@
 #define PENDING_BYTE shared_info    /* vcpu_info[0].evtchn_upcall_pending */
 #define MASK_BYTE shared_info + 1   /* vcpu_info[0].evtchn_upcall_mask */
 #define VECTOR_UPCALL 0x100
+#define VECTOR_CALL 0x80
+#define GUEST_CODE 0x1002           /* segments.c: SLOT_CODE and SLOT_DATA, ring 2 */
+#define GUEST_DATA 0x100a
+#define SELECTOR(register) (CONTROL_PAGE + CPU_SEGMENTS + register * SEGMENT_SIZE + SEGMENT_SELECTOR)
+#define SYSTEM_FLAGS (CONTROL_PAGE + CPU_SYSTEM_FLAGS)
+#define CALL_GATE (CONTROL_PAGE + CONTROL_CALL_GATE)
+#define KEPT_EAX (CONTROL_PAGE + CONTROL_KEPT_EAX)
+#define KEPT_ECX (CONTROL_PAGE + CONTROL_KEPT_ECX)
+#define USER_EIP (CONTROL_PAGE + CONTROL_USER_EIP)
+#define USER_ESP (CONTROL_PAGE + CONTROL_USER_ESP)
+#define USER_FLAGS (CONTROL_PAGE + CONTROL_USER_FLAGS)
 
     .text
     .globl start, trap_stubs, upcall, failsafe, wedge_leave, stack_top
@@ -43,8 +54,61 @@ trap_stubs:
     .endr
     .balign 16
     push $0
-    pushl $0x80
-    jmp trap_common
+    pushl $VECTOR_CALL
+    testb $1, %ss:12(%esp)          /* CS: ring 2 or 3? */
+    jz trap_common
+    movl %eax, %ss:GPR(0)
+    movl %ecx, %ss:GPR(1)
+    movl %edx, %ss:GPR(2)
+    movl %ebx, %ss:GPR(3)
+    movl %ebp, %ss:GPR(5)
+    movl %esi, %ss:GPR(6)
+    movl %edi, %ss:GPR(7)
+    movw %es, %ss:REAL(0)
+    movw %ds, %ss:REAL(3)
+    movw %fs, %ss:REAL(4)
+    movw %gs, %ss:REAL(5)
+
+/*
+ * A system call of user code, the short way: by call_from_user in ring 2, if
+ * the selectors are those the virtual CPU knows and the flags are plain.
+ */
+    cmpl $0, %ss:CALL_GATE
+    je registers_saved
+    testl $0x44100, %ss:16(%esp)    /* AC, NT, TF */
+    jnz registers_saved
+    cmpl $0, %ss:SYSTEM_FLAGS
+    jne registers_saved
+    .irp register, 0, 3, 4, 5
+    movzwl %ss:REAL(\register), %eax
+    cmpw %ax, %ss:SELECTOR(\register)
+    jne registers_saved
+    .endr
+    movl %ss:GPR(0), %eax           /* any trap on the way stores the registers again */
+    movl %eax, %ss:KEPT_EAX
+    movl %ecx, %ss:KEPT_ECX
+    movl 8(%esp), %eax
+    movl %eax, %ss:USER_EIP
+    movl 16(%esp), %eax
+    movl %eax, %ss:USER_FLAGS
+    movl 20(%esp), %eax
+    movl %eax, %ss:USER_ESP
+    movl $call_from_user, 8(%esp)
+    movl $GUEST_CODE, 12(%esp)
+    movl $GUEST_DATA, 24(%esp)
+    movl %esp, %ss:resume_frame
+    addl $8, %esp
+    movb $0, %ss:MASK_BYTE
+    cmpb $0, %ss:PENDING_BYTE
+    jne 9f
+    movl %ss:GPR(0), %eax
+    iret
+9:  movb $1, %ss:MASK_BYTE
+    movl $XEN_DS, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    cld
+    jmp resume_again
 
 upcall:
     push $0
@@ -64,6 +128,7 @@ trap_common:
     movw %ds, %ss:REAL(3)
     movw %fs, %ss:REAL(4)
     movw %gs, %ss:REAL(5)
+registers_saved:
     movl $XEN_DS, %eax
     movl %eax, %ds
     movl %eax, %es

@@ -5,6 +5,7 @@
 
 #include "core/crash.h"
 #include "core/port.h"
+#include "devices/devices.h"
 #include "xen.h"
 
 #define VECTOR_UPCALL 0x100
@@ -12,6 +13,8 @@
 
 /* Flags of a trap (xen.h, struct trap_info): the least privileged ring that may raise it; events masked in the handler. */
 #define TRAP_MASK_EVENTS 4
+
+__attribute__((noreturn)) void xen_fault_in_wedge(const struct frame *frame);
 
 static u32 stub(u32 index) { return (u32)trap_stubs + index * 16; }
 
@@ -73,6 +76,47 @@ static bool on_event(struct frame *frame) {
     return true;
 }
 
+static void system_call(void) {
+    trap_software(VECTOR_CALL, 2);
+    remember_call();
+}
+
+/* From entry.S, or from call_from_user, whose short way was none after all. */
+static void from_entry(const struct frame *frame) {
+    if (control.entry == ENTRY_entry_int80 && cpu.cpl == 3) {
+        cpu.gpr[ESP] = control.user_esp;
+        cpu.eip = control.user_eip;
+        cpu.shadow = 0;
+        take_flags(control.user_flags);
+        system_call();
+        return;
+    }
+    cpu.gpr[ESP] = frame->esp;
+    wedge_enter(frame->eflags);
+}
+
+/* Registers of an in or out by bytes, as entry.S has them. */
+struct port_access {
+    u32 eax, edx;
+};
+
+/*
+ * Port I/O that needs nothing of Xen, in ring 2: the interrupt controllers. 0:
+ * not for here; 1: done; 2: done, and an interrupt is due.
+ */
+u32 device_access(struct port_access *access) {
+    u16 port = access->edx;
+    if ((port & ~0x81u) != 0x20 || cpu.cpl || cpu.system_flags)
+        return 0;
+    if (control.entry == ENTRY_in8)
+        access->eax = (access->eax & ~0xffu) | devices_in(port, 1);
+    else
+        devices_out(port, 1, access->eax & 0xff);
+    cpu.shadow = 0;
+    cpu.pending = devices_interrupt_pending() || attention;
+    return cpu.pending && cpu.interrupt_flag ? 2 : 1;
+}
+
 /*
  * From the stubs. True: what happened may have changed anything, `cpu` is what
  * counts. False: back to where the trap came from, at once.
@@ -81,8 +125,7 @@ bool xen_trap(struct frame *frame) {
     if (frame->vector == VECTOR_UPCALL)
         return on_event(frame);
     if (frame->vector == VECTOR_CALL && frame->eip == (u32)to_wedge_end) {
-        cpu.gpr[ESP] = frame->esp;
-        wedge_enter(frame->eflags);
+        from_entry(frame);
         return true;
     }
     bool in_entry = in_entry_code(frame->eip);
@@ -97,9 +140,11 @@ bool xen_trap(struct frame *frame) {
         shadow_commit();
         return false;
     }
+    if (in_entry && frame->eip >= (u32)hypercall_page)
+        xen_fault_in_wedge(frame);
     take_registers(frame);
     if (frame->vector == VECTOR_CALL)
-        trap_software(VECTOR_CALL, 2);
+        system_call();
     else if (in_entry && trap.vector != VECTOR_BP)
         trap_in_entry(&trap);
     else
@@ -109,7 +154,13 @@ bool xen_trap(struct frame *frame) {
 
 /* The real flags that guest code is to have. */
 u32 xen_leave_prepare(void) {
+    static u32 last_space;
     u32 flags = wedge_leave_prepare();
+    if (cpu.cr3 != last_space) {
+        /* The guest changes TLS descriptors too when it switches: the next way back looks at all of them. */
+        last_space = cpu.cr3;
+        control.user_code.address = 0;
+    }
     shadow_commit();
     return flags;
 }
