@@ -33,11 +33,15 @@ describe('the conformance guest on hosted', () => {
       const kernel = await buildConformance({ annotated: true });
       const append = commandLineFor('hosted');
       const expected = await runOnQemu(kernel, append, 'conformance: done', TIMEOUT);
-      const comparison = compareOutputs(expected, await hosted(kernel, append), exceptionsOf('hosted'));
+      const actual = await hosted(kernel, append);
+      const comparison = compareOutputs(expected, actual, exceptionsOf('hosted'));
       expect(comparison.differences, describeComparison(comparison)).toEqual([]);
       // An exception that excuses nothing any more has to go.
       expect(comparison.unused).toEqual([]);
       expect(comparison.same).toBeGreaterThan(1900);
+      // Interrupts have come inside the loops that wait for them.
+      expect(actual).toMatch(/^# \w+: enough: /m);
+      expect(actual).not.toMatch(/^# \w+: too few: /m);
     },
     2 * TIMEOUT,
   );

@@ -14,6 +14,8 @@
 const MESSAGE = /\(XEN\) \[[ .\da-f]{12,16}\] /;
 /** What may become the beginning of a message, or the CR of an LF. */
 const PART_OF_MESSAGE = /(\((X(E(N(\)( (\[([ .\da-f]{0,16}\]?)?)?)?)?)?)?)?|\r)$/;
+/** Xen's are shorter; a guest that prints their beginning may not fill our memory. */
+const LONGEST_MESSAGE = 4096;
 /** Xen's last message before the domain runs. */
 const HANDED_OVER = '*** Serial input to DOM';
 
@@ -64,7 +66,7 @@ export class XenWire {
     for (;;) {
       if (this.#state === 'message') {
         const end = rest.indexOf('\n');
-        this.#message += end < 0 ? rest : rest.slice(0, end);
+        this.#message = (this.#message + (end < 0 ? rest : rest.slice(0, end))).slice(0, LONGEST_MESSAGE);
         if (end < 0) break;
         const message = this.#message.replaceAll('\r', '');
         messages.push(message);
