@@ -1,0 +1,273 @@
+/**
+ * Runs Xen under QEMU, by emulation, with the guest as its initial domain.
+ *
+ * The domain's console is Xen's serial line, where `XenWire` takes Xen's own
+ * messages out. They are kept: they say how the run ended, since Xen reports
+ * the end of its initial domain there, and their tail is shown after a failure.
+ * The exit status is in the last line that the wedge writes, `previrt: status
+ * N`, before it asks for a reboot; a guest without it that shuts down is done.
+ * Not QEMU's debug-exit device: it would drop what Xen's serial driver still
+ * has to send, and a domain that `xl` starts could not reach it.
+ *
+ * Input: Xen keeps 128 bytes for its initial domain and drops what exceeds
+ * them. So it gets a few at a time, from when the domain runs.
+ */
+
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { InputError } from '../../elf/input-error.ts';
+import { connect } from '../bare/console.ts';
+import { type GuestConsole, RUN_STATUS, type RunStatus } from '../target.ts';
+import { XenWire } from './wire.ts';
+
+const QEMU = 'qemu-system-x86_64';
+
+/** A processor without SMAP and SMEP, which a Linux that runs as initial domain does not survive. */
+const MACHINE: readonly string[] = [
+  ...['-M', 'pc', '-cpu', 'qemu64', '-accel', 'tcg', '-nodefaults', '-no-user-config'],
+  ...['-display', 'none', '-no-reboot', '-serial', 'stdio'],
+];
+
+/** Xen's own command line; "`" as the character that switches the console's input means none. */
+const XEN_OPTIONS =
+  'com1=115200,8n1 console=com1 console_timestamps=boot conswitch=` loglvl=all guest_loglvl=all';
+
+const MiB = 2 ** 20;
+/** Bytes that Xen needs beside its initial domain: itself, its heap and its tables of all memory. */
+const XEN_MEMORY = 48 * MiB;
+/** A domain's command line with its end: MAX_GUEST_CMDLINE (xen/include/public/xen.h). */
+const LONGEST_COMMAND_LINE = 1023;
+
+/** Milliseconds in which Xen must have started its initial domain, on a busy machine too. */
+const START_LIMIT = 120_000;
+/** Milliseconds of silence after which nothing more is awaited of a half-written message. */
+const SILENCE = 200;
+/** Bytes of input at a time, and milliseconds from one to the next. */
+const INPUT_PORTION = 32;
+const INPUT_INTERVAL = 10;
+/** Messages of Xen that are kept, and of these shown after a failure. */
+const LOG = 400;
+const TAIL = 40;
+
+export interface XenRun {
+  /** Path of the hypervisor. */
+  readonly xen: string;
+  /** What the initial domain runs: a path, or the bytes of an ELF file. */
+  readonly kernel: string | Uint8Array;
+  readonly initrd?: string | Uint8Array | undefined;
+  readonly commandLine: string;
+  /** Bytes of the initial domain's memory. */
+  readonly memory: number;
+  /** Path of a raw image that the initial domain finds as its first virtio disk. */
+  readonly disk?: string | undefined;
+  readonly console: GuestConsole;
+  /** Aborting it ends the guest. */
+  readonly signal: AbortSignal;
+}
+
+/** Why Xen did not start the domain: what its log then says, and what to do. */
+const REFUSALS: readonly { readonly log: RegExp; readonly what: string; readonly advice: string }[] = [
+  {
+    log: /CONFIG_PV32 missing|32-bit PV kernel.*not|Dom0 failed to switch to compat/,
+    what: 'this Xen takes no 32-bit paravirtualized guests',
+    advice: 'use one that is built with CONFIG_PV32',
+  },
+  {
+    log: /Not enough RAM|allocation (is )?too small|Dom0 memory clipped|Unable to allocate|Out of memory/i,
+    what: 'too little memory for the domain',
+    advice: 'give it more with --memory',
+  },
+  {
+    log: /Failed to load the kernel binary|Mismatch between Xen and DOM0 kernel|xc_dom|ELF/,
+    what: 'Xen does not take this kernel',
+    advice: 'burn it for Xen: previrt burn --target xen',
+  },
+];
+
+/** Messages of Xen that end a run, and how; whatever else Xen would still do is not waited for. */
+const ENDS: readonly { readonly log: RegExp; readonly status: RunStatus }[] = [
+  { log: /^Hardware Dom0 (shutdown: rebooting|halted)/, status: RUN_STATUS.done },
+  { log: /^Hardware (Dom0 (crashed|shutdown)|domain 0 did)/, status: RUN_STATUS.crash },
+  // The last line of a panic of Xen itself.
+  { log: /^(Reboot|Crash) in five seconds/, status: RUN_STATUS.crash },
+];
+
+/** A comma in a value is written twice. */
+const quote = (text: string): string => text.replaceAll(',', ',,');
+
+/** Puts a file into the folder, under a name without characters that QEMU would understand. */
+const provide = (folder: string, name: string, file: string | Uint8Array): Promise<void> =>
+  typeof file === 'string' ? symlink(resolve(file), join(folder, name)) : writeFile(join(folder, name), file);
+
+/**
+ * QEMU's options; it runs in `folder`, where the files are.
+ * @throws InputError if they cannot be used
+ */
+async function machineOptions(folder: string, run: XenRun): Promise<string[]> {
+  if (!existsSync(run.xen))
+    throw new InputError(`${run.xen}: there is no Xen`, 'build it with guests/xen/main.ts');
+  if (Buffer.byteLength(run.commandLine) > LONGEST_COMMAND_LINE)
+    throw new InputError(`the command line has more than ${LONGEST_COMMAND_LINE} bytes`, 'shorten it');
+  await provide(folder, 'xen', run.xen);
+  await provide(folder, 'kernel', run.kernel);
+  if (run.initrd !== undefined) await provide(folder, 'initrd', run.initrd);
+  const memory = Math.ceil(run.memory / MiB);
+  const total = Math.ceil((memory * MiB + XEN_MEMORY) / MiB);
+  const modules = [`kernel ${run.commandLine}`, ...(run.initrd === undefined ? [] : ['initrd'])];
+  return [
+    ...['-m', `${total}M`, '-kernel', 'xen'],
+    ...['-append', `${XEN_OPTIONS} dom0_mem=${memory}M,max:${memory}M`],
+    ...['-initrd', modules.map(quote).join(',')],
+    ...(run.disk === undefined
+      ? []
+      : ['-drive', `if=virtio,format=raw,cache=writeback,file=${quote(resolve(run.disk))}`]),
+  ];
+}
+
+/** Resolves when QEMU has ended. @throws InputError if it could not run the machine */
+function ended(qemu: ChildProcessWithoutNullStreams): Promise<void> {
+  let errors = '';
+  qemu.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
+  return new Promise((done, failed) => {
+    qemu.on('error', () => failed(new InputError(`cannot start ${QEMU}`, 'install qemu-system-x86')));
+    qemu.on('close', (status) => {
+      if (status === 0 || status === null) done();
+      else failed(new InputError(errors.trim().split('\n').at(-1) || `${QEMU} ended with status ${status}`));
+    });
+  });
+}
+
+/** Gives the domain its input in portions, once it runs. */
+class Input {
+  readonly #send: (bytes: Uint8Array) => void;
+  #waiting = Buffer.alloc(0);
+  #timer: NodeJS.Timeout | undefined;
+  #open = false;
+
+  constructor(send: (bytes: Uint8Array) => void) {
+    this.#send = send;
+  }
+
+  write(bytes: Uint8Array): void {
+    this.#waiting = Buffer.concat([this.#waiting, bytes]);
+    if (this.#open) this.#next();
+  }
+
+  open(): void {
+    this.#open = true;
+    this.#next();
+  }
+
+  close(): void {
+    this.#open = false;
+    clearTimeout(this.#timer);
+  }
+
+  #next(): void {
+    if (this.#timer || this.#waiting.length === 0) return;
+    this.#send(this.#waiting.subarray(0, INPUT_PORTION));
+    this.#waiting = this.#waiting.subarray(INPUT_PORTION);
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (this.#open) this.#next();
+    }, INPUT_INTERVAL);
+  }
+}
+
+/** Why Xen ended without starting the domain. */
+function refusal(messages: readonly string[]): InputError {
+  for (const { log, what, advice } of REFUSALS) {
+    const line = messages.find((message) => log.test(message));
+    if (line !== undefined) return new InputError(`${what}: Xen says "${line.trim()}"`, advice);
+  }
+  const last = messages.findLast(
+    (message) => /\w/.test(message) && !ENDS.some(({ log }) => log.test(message)),
+  );
+  return new InputError(
+    `Xen did not start the domain: ${last ? `it says "${last.trim()}"` : 'it says nothing'}`,
+  );
+}
+
+const isStatus = (value: number): value is RunStatus =>
+  (Object.values(RUN_STATUS) as number[]).includes(value);
+
+async function execute(folder: string, run: XenRun): Promise<RunStatus> {
+  const options = await machineOptions(folder, run);
+  // In a process group of its own: a Ctrl-C at the terminal is for us to handle.
+  const qemu = spawn(QEMU, [...MACHINE, ...options], { cwd: folder, stdio: 'pipe', detached: true });
+  qemu.stdin.on('error', () => {}); // QEMU has ended; that is seen elsewhere.
+  const wire = new XenWire();
+  /** Xen's messages: of its start, then of the time since. */
+  let log: string[] = [];
+  /** Ended by us, and as what; or by Xen. */
+  let ordered: RunStatus | undefined;
+  let outcome: RunStatus = RUN_STATUS.crash;
+  const order = (status: RunStatus): void => {
+    ordered ??= status;
+    qemu.kill('SIGKILL');
+  };
+  const input = new Input((bytes) => qemu.stdin.write(bytes));
+  const terminal = connect(
+    run.console,
+    (bytes) => input.write(bytes),
+    () => order(RUN_STATUS.done),
+  );
+  const start = setTimeout(() => qemu.kill('SIGKILL'), START_LIMIT);
+  const silence = setTimeout(() => terminal.write(wire.flush()), SILENCE);
+  qemu.stdout.on('data', (bytes: Buffer) => {
+    const started = wire.handedOver;
+    const { guest, messages } = wire.receive(bytes);
+    terminal.write(guest);
+    silence.refresh();
+    log = [...log, ...messages].slice(-LOG);
+    if (!started && wire.handedOver) {
+      clearTimeout(start);
+      log = [];
+      input.open();
+    }
+    const end = ENDS.find((entry) => messages.some((message) => entry.log.test(message)));
+    if (!end) return;
+    outcome = end.status;
+    qemu.kill('SIGKILL');
+  });
+  const abort = (): void => order(RUN_STATUS.host);
+  run.signal.addEventListener('abort', abort, { once: true });
+  if (run.signal.aborted) abort();
+  try {
+    await ended(qemu);
+    terminal.write(wire.flush());
+  } finally {
+    clearTimeout(start);
+    clearTimeout(silence);
+    run.signal.removeEventListener('abort', abort);
+    input.close();
+    terminal.close();
+  }
+  if (ordered !== undefined) return ordered;
+  if (!wire.handedOver) throw refusal(log);
+  const written = wire.status;
+  if (written !== undefined) outcome = isStatus(written) ? written : RUN_STATUS.crash;
+  if (outcome === RUN_STATUS.crash || outcome === RUN_STATUS.host) {
+    const text = log.slice(-TAIL).map((message) => `(XEN) ${message}\n`);
+    writeFileSync(run.console.messages, `previrt: the domain crashed\n${text.join('')}`);
+  }
+  return outcome;
+}
+
+/**
+ * Runs a domain to its end.
+ * @throws InputError if Xen or QEMU cannot run it: with Xen's reason, in a line
+ */
+export async function runXen(run: XenRun): Promise<RunStatus> {
+  const folder = await mkdtemp(join(tmpdir(), 'previrt-xen-'));
+  try {
+    return await execute(folder, run);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
