@@ -1,11 +1,15 @@
 /*
- * The cache: which host mappings exist, and from which entries they were filled.
+ * The cache: which mappings the target holds, and from which of the guest's
+ * entries they were filled.
  *
- * For each guest-virtual page `filled` holds the guest's entry at the time it
- * was mapped, 0 where nothing is mapped. Rights grow only through faults, and
- * a guest announces every reduction (invlpg, cr3), so nothing here traps
- * page-table writes: at a flush the entries are compared with what they are now,
- * and only mappings whose entry has changed go.
+ * Rights grow only through faults, and a guest announces every reduction
+ * (invlpg, cr3), so nothing here traps page-table writes: at a flush the
+ * entries are compared with what they are now, and only mappings whose entry
+ * has changed go.
+ *
+ * A target may hold several address spaces at once. Each is known by its CR3
+ * and compared when it becomes current; so a process that comes back finds its
+ * pages mapped. From COMMON_BASE on, where kernels live, all have the same mappings.
  *
  * A guest may skip the flush where A was clear (or D, for writing). So nothing
  * is mapped without A, nothing writable without D, and the walk alone sets them.
@@ -19,18 +23,48 @@
 
 #define REGION_PAGES 1024u /* what one page-directory entry covers */
 #define REGIONS 1024u
+#define COMMON (COMMON_BASE >> 22) /* the first region that is the same in all spaces */
 
-/* Bits 9-11 of an entry are the guest's own and never compared; bit 9 says that the host mapping is writable. */
+/* Bits 9-11 of an entry are the guest's own and never compared; bit 9 says that the mapping is writable. */
 #define MAPPED_WRITABLE (1u << 9)
 #define ENTRY_IGNORED 0xe98u /* AVL, PAT/PS, PCD, PWT */
 
-static u32 filled[REGIONS * REGION_PAGES];
-static u32 region_directory[REGIONS]; /* the page-directory entry that the region was filled under */
-static u16 region_count[REGIONS];     /* pages filled */
-static u16 region_runs[REGIONS];      /* host mappings made */
-static u16 region_first[REGIONS], region_last[REGIONS]; /* no page outside is filled */
-static u32 occupied[REGIONS / 32];    /* bits: regions that have pages filled */
-static u32 runs;                      /* their sum */
+/* A region of which some page is mapped. */
+struct region {
+    u32 filled[REGION_PAGES]; /* the guest's entry when the page was mapped; 0: not mapped */
+    u32 occupied[REGION_PAGES / 32];
+    u32 directory; /* the page-directory entry that all were filled under */
+    u16 count;     /* pages filled */
+    u16 runs;      /* mappings made */
+    bool local;    /* not all pages are global */
+};
+
+#ifndef REGION_POOL
+#define REGION_POOL REGIONS
+#endif
+
+struct space {
+    u32 cr3;
+    u32 entered; /* when it became current last */
+    struct region *regions[COMMON];
+    u32 occupied[COMMON / 32];
+};
+
+#define SPACES 16u
+#define NO_CR3 1u /* not page-aligned */
+
+static struct space spaces[SPACES] = {[0 ... SPACES - 1] = {.cr3 = NO_CR3}};
+static struct space *current = &spaces[0];
+static u32 entries; /* of spaces, a clock for `entered` */
+
+static struct region *common_regions[REGIONS - COMMON];
+static u32 common_occupied[(REGIONS - COMMON) / 32];
+
+static struct region pool[REGION_POOL];
+static struct region *unused[REGION_POOL];
+static u32 unused_count, handed_out;
+
+static u32 runs; /* mappings in all */
 static u32 evict_next;
 
 /* Set while a page that only supervisor code may write (CR0.WP clear) is mapped writable. */
@@ -43,36 +77,20 @@ static bool paging(void) { return cpu.cr0 & CR0_PG; }
 
 static bool is_large(u32 directory) { return directory & PTE_PS; }
 
-static void region_is_empty(u32 region) {
-    runs -= region_runs[region];
-    region_count[region] = 0;
-    region_runs[region] = 0;
-    occupied[region / 32] &= ~(1u << region % 32);
+/* --- Regions --- */
+
+static struct region **place(struct space *space, u32 region) {
+    return region < COMMON ? &space->regions[region] : &common_regions[region - COMMON];
 }
 
-static void forget_region(u32 region) {
-    u32 first = region_first[region], last = region_last[region];
-    memset(&filled[region * REGION_PAGES + first], 0, (last - first + 1) * sizeof filled[0]);
-    region_is_empty(region);
+static u32 *occupied_word(struct space *space, u32 region) {
+    return region < COMMON ? &space->occupied[region / 32] : &common_occupied[(region - COMMON) / 32];
 }
 
-/* Takes note that pages are being filled, whose first and last one these are within the region. */
-static void region_grows(u32 region, u32 first, u32 last) {
-    if (!region_count[region]) {
-        region_first[region] = first;
-        region_last[region] = last;
-        occupied[region / 32] |= 1u << region % 32;
-    }
-    if (first < region_first[region])
-        region_first[region] = first;
-    if (last > region_last[region])
-        region_last[region] = last;
-}
-
-/* The first region from `region` on that has pages filled, or REGIONS. */
-static u32 next_occupied(u32 region) {
+/* The first region from `region` on that has pages mapped, or REGIONS. */
+static u32 next_occupied(struct space *space, u32 region) {
     while (region < REGIONS) {
-        u32 rest = occupied[region / 32] >> region % 32;
+        u32 rest = *occupied_word(space, region) >> region % 32;
         if (rest)
             return region + __builtin_ctz(rest);
         region = (region | 31) + 1;
@@ -80,48 +98,122 @@ static u32 next_occupied(u32 region) {
     return REGIONS;
 }
 
+static void clear_pages(struct region *r) {
+    for (u32 word = 0; word < REGION_PAGES / 32; word++) {
+        for (u32 bits = r->occupied[word]; bits; bits &= bits - 1)
+            r->filled[word * 32 + __builtin_ctz(bits)] = 0;
+        r->occupied[word] = 0;
+    }
+}
+
+static void forget_region(struct space *space, u32 region) {
+    struct region **at = place(space, region), *r = *at;
+    clear_pages(r);
+    runs -= r->runs;
+    r->count = r->runs = 0;
+    r->local = false;
+    unused[unused_count++] = r;
+    *at = NULL;
+    *occupied_word(space, region) &= ~(1u << region % 32);
+}
+
+static void forget_below(struct space *space, u32 end) {
+    for (u32 region = next_occupied(space, 0); region < end; region = next_occupied(space, region + 1))
+        forget_region(space, region);
+}
+
 static void drop_all(void) {
     port_unmap_all();
-    for (u32 region = next_occupied(0); region < REGIONS; region = next_occupied(region + 1))
-        forget_region(region);
+    for (u32 i = 0; i < SPACES; i++) {
+        forget_below(&spaces[i], &spaces[i] == current ? REGIONS : COMMON);
+        if (&spaces[i] != current)
+            spaces[i].cr3 = NO_CR3;
+    }
     lax = false;
 }
 
 static void drop_region(u32 region) {
-    if (!region_count[region])
+    if (!*place(current, region))
         return;
     if (port_unmap(gva(region << 22), REGION_PAGES))
-        forget_region(region);
+        forget_region(current, region);
     else
         drop_all();
+}
+
+static void drop_space(struct space *space) {
+    port_space_forget(space - spaces);
+    forget_below(space, COMMON);
+    space->cr3 = NO_CR3;
+}
+
+/* Among those that the target can hold, one that is free or has not been current for longest; not the current one. */
+static struct space *oldest_space(void) {
+    struct space *oldest = NULL;
+    for (u32 i = 0; i < port_spaces() && i < SPACES; i++) {
+        struct space *space = &spaces[i];
+        if (space == current)
+            continue;
+        if (space->cr3 == NO_CR3)
+            return space;
+        if (!oldest || space->entered < oldest->entered)
+            oldest = space;
+    }
+    return oldest;
+}
+
+/* Makes room for one more mapping, or one more region: what is not current goes first, then region by region. */
+static void evict(u32 keep) {
+    struct space *space = oldest_space();
+    if (space && space->cr3 != NO_CR3) {
+        drop_space(space);
+        return;
+    }
+    for (u32 tried = 0; tried < REGIONS; tried++) {
+        u32 region = evict_next++ % REGIONS;
+        if (region != keep && *place(current, region)) {
+            drop_region(region);
+            return;
+        }
+    }
+    drop_region(keep);
+}
+
+static struct region *need_region(u32 region) {
+    struct region **at = place(current, region);
+    if (*at)
+        return *at;
+    if (!unused_count && handed_out == REGION_POOL)
+        evict(region);
+    *at = unused_count ? unused[--unused_count] : &pool[handed_out++];
+    *occupied_word(current, region) |= 1u << region % 32;
+    return *at;
+}
+
+/* The entry that a page is mapped from, or 0. */
+static u32 filled_entry(u32 page) {
+    struct region *r = *place(current, page / REGION_PAGES);
+    return r ? r->filled[page % REGION_PAGES] : 0;
 }
 
 /* Unmaps pages of one region; holes among them are allowed. */
 static void drop_pages(u32 page, u32 count) {
     u32 region = page / REGION_PAGES;
+    struct region *r = *place(current, region);
     if (!port_unmap(gva(page << 12), count)) {
         drop_all();
         return;
     }
-    for (u32 i = 0; i < count; i++) {
-        region_count[region] -= filled[page + i] != 0;
-        filled[page + i] = 0;
+    for (u32 i = page % REGION_PAGES, end = i + count; i < end; i++) {
+        r->count -= r->filled[i] != 0;
+        r->filled[i] = 0;
+        r->occupied[i / 32] &= ~(1u << i % 32);
     }
-    if (!region_count[region])
-        region_is_empty(region);
+    if (!r->count)
+        forget_region(current, region);
 }
 
-/* Makes room under the target's limit: whole regions go, in turn, but never `keep`. */
-static void evict(u32 keep) {
-    u32 limit = port_map_limit();
-    for (u32 tried = 0; runs >= limit && tried < 2 * REGIONS; tried++) {
-        u32 region = evict_next++ % REGIONS;
-        if (region != keep)
-            drop_region(region);
-    }
-    if (runs >= limit)
-        drop_region(keep);
-}
+/* --- Mapping --- */
 
 static u32 current_directory(u32 region) {
     if (!paging())
@@ -140,7 +232,7 @@ static bool map_writable(u32 entry, u32 directory) {
 
 static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
     u32 region = page / REGION_PAGES;
-    if (runs >= port_map_limit())
+    while (runs >= port_map_limit())
         evict(region);
     bool writable = map_writable(entry, directory);
     if (writable && !(entry & directory & PTE_W)) {
@@ -153,15 +245,16 @@ static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
         if (!port_map(gva(page << 12), gpa(entry & PAGE_MASK), count, writable, user))
             crash("no room for a single mapping, at %x", page << 12);
     }
+    struct region *r = need_region(region);
     u32 value = (entry & ~(u32)ENTRY_IGNORED) | (writable ? MAPPED_WRITABLE : 0);
-    region_grows(region, page % REGION_PAGES, page % REGION_PAGES + count - 1);
-    for (u32 i = 0; i < count; i++, value += PAGE_SIZE) {
-        if (!filled[page + i])
-            region_count[region]++;
-        filled[page + i] = value;
+    for (u32 i = page % REGION_PAGES, end = i + count; i < end; i++, value += PAGE_SIZE) {
+        r->count += r->filled[i] == 0;
+        r->filled[i] = value;
+        r->occupied[i / 32] |= 1u << i % 32;
     }
-    region_directory[region] = directory;
-    region_runs[region]++;
+    r->directory = directory;
+    r->local |= !(entry & PTE_G);
+    r->runs++;
     runs++;
 }
 
@@ -170,7 +263,7 @@ static void map_large(u32 region, u32 directory) {
 }
 
 /*
- * The 4 KiB pages around `page` whose entries continue it: one host mapping
+ * The 4 KiB pages around `page` whose entries continue it: one mapping
  * serves them all. Only what the hardware could hold already, see above.
  */
 static void map_small(u32 page, u32 entry, u32 directory) {
@@ -181,10 +274,10 @@ static void map_small(u32 page, u32 entry, u32 directory) {
     u32 low = page & ~(window - 1), high = low + window - 1;
     const u32 compared = ~(u32)ENTRY_IGNORED;
     if (table) {
-        while (last < high && !filled[last + 1] &&
+        while (last < high && !filled_entry(last + 1) &&
                ((table[last + 1 - base] ^ (entry + (last + 1 - page) * PAGE_SIZE)) & compared) == 0)
             last++;
-        while (first > low && !filled[first - 1] &&
+        while (first > low && !filled_entry(first - 1) &&
                ((table[first - 1 - base] ^ (entry - (page - first + 1) * PAGE_SIZE)) & compared) == 0)
             first--;
     }
@@ -196,7 +289,8 @@ static void map(u32 page, const struct translation *translation) {
     u32 directory = paging() ? translation->directory : current_directory(region);
     if (!(cpu.cr4 & CR4_PSE) && paging())
         directory &= ~(u32)PTE_PS;
-    if (region_count[region] && ((region_directory[region] ^ directory) & ~(u32)(ENTRY_IGNORED & ~PTE_PS) & ~(u32)PTE_D))
+    const struct region *r = *place(current, region);
+    if (r && ((r->directory ^ directory) & ~(u32)(ENTRY_IGNORED & ~PTE_PS) & ~(u32)PTE_D))
         drop_region(region);
     if (is_large(directory))
         map_large(region, directory);
@@ -214,7 +308,7 @@ bool mmu_fill(gva_t address, access_t access) {
 
 static void map_ahead(gva_t address) {
     u32 page = address.value >> 12;
-    if (!paging() || filled[page])
+    if (!paging() || filled_entry(page))
         return;
     u32 directory = current_directory(page / REGION_PAGES);
     if (!(directory & PTE_P) || !(directory & PTE_A) || is_large(directory))
@@ -227,9 +321,10 @@ static void map_ahead(gva_t address) {
 }
 
 void *mmu_pointer(gva_t address, access_t access) {
-    u32 entry = filled[address.value >> 12];
+    const struct region *r = *place(current, address.value >> 22);
+    u32 entry = r ? r->filled[address.value >> 12 & (REGION_PAGES - 1)] : 0;
     bool hit = entry && (!(access & PF_WRITE) || (entry & MAPPED_WRITABLE)) &&
-               (!(access & PF_USER) || (entry & region_directory[address.value >> 22] & PTE_U));
+               (!(access & PF_USER) || (entry & r->directory & PTE_U));
     if (!hit) {
         struct translation translation;
         if (!mmu_walk(address, access, &translation))
@@ -244,6 +339,8 @@ void *mmu_pointer(gva_t address, access_t access) {
     return page + (address.value & ~PAGE_MASK);
 }
 
+/* --- What the guest announces --- */
+
 /* Whether a mapping that was filled from `old` may stay now that the entry is `now`. */
 static bool still_valid(u32 old, u32 now) {
     const u32 same = PAGE_MASK | PTE_P | PTE_U | PTE_A;
@@ -257,9 +354,10 @@ static bool stays_global(u32 entry, bool global) {
 }
 
 /*
- * Address spaces that were current lately, and which of their pages had to go
- * when another took their place: those are mapped again, one host call each,
- * before they are missed one trap each. A set in the entry allows it.
+ * Where a target holds one space only: address spaces that were current
+ * lately, and which of their pages had to go when another took their place.
+ * Those are mapped again, one call each, before they are missed one trap
+ * each. A set in the entry allows it.
  */
 #define WARM_SPACES 16u
 #define WARM_PAGES 96u
@@ -273,7 +371,6 @@ struct warm_space {
 static struct warm_space warm_spaces[WARM_SPACES];
 static struct warm_space *leaving; /* while its pages are being dropped */
 static u32 warm_next;
-static u32 filled_cr3;
 
 static struct warm_space *find_warm(u32 cr3) {
     for (u32 i = 0; i < WARM_SPACES; i++)
@@ -287,7 +384,7 @@ static void remember_dropped(u32 page) {
         leaving->pages[leaving->count++] = page;
 }
 
-static void leave_space(u32 cr3) {
+static void leave_warm(u32 cr3) {
     leaving = find_warm(cr3);
     if (!leaving)
         leaving = &warm_spaces[warm_next++ % WARM_SPACES];
@@ -295,20 +392,45 @@ static void leave_space(u32 cr3) {
     leaving->count = 0;
 }
 
-static void enter_space(u32 cr3) {
+static void enter_warm(u32 cr3) {
     struct warm_space *space = find_warm(cr3);
     leaving = NULL;
-    filled_cr3 = cr3;
     for (u32 i = 0; space && i < space->count; i++)
         map_ahead(gva(space->pages[i] << 12));
 }
 
+/* Runs of pages whose mappings must go, with the holes between them, are unmapped by one call. */
+static void revalidate_pages(u32 region, const u32 *table, bool global) {
+    const struct region *r = *place(current, region);
+    u32 base = region * REGION_PAGES, start = 0, length = 0;
+    for (u32 word = 0; word < REGION_PAGES / 32; word++)
+        for (u32 bits = r->occupied[word]; bits; bits &= bits - 1) {
+            u32 i = word * 32 + __builtin_ctz(bits);
+            u32 entry = r->filled[i];
+            if (!entry)
+                continue; /* after drop_all */
+            if (stays_global(entry, global) || (table && still_valid(entry, table[i]))) {
+                if (length)
+                    drop_pages(start, length);
+                length = 0;
+            } else {
+                remember_dropped(base + i);
+                if (!length)
+                    start = base + i;
+                length = base + i + 1 - start;
+            }
+        }
+    if (length)
+        drop_pages(start, length);
+}
+
 static void revalidate_region(u32 region, bool global) {
-    u32 old = region_directory[region];
-    u32 base = region * REGION_PAGES;
-    u32 now = current_directory(region);
+    struct region *r = *place(current, region);
+    if (!r->local && stays_global(PTE_G, global))
+        return;
+    u32 old = r->directory, now = current_directory(region);
     if (is_large(old)) {
-        if (!stays_global(old, global) && (now & PTE_PS ? !still_valid(filled[base], (now & 0xffc001ff)) : true))
+        if (!stays_global(old, global) && (now & PTE_PS ? !still_valid(r->filled[0], now & 0xffc001ff) : true))
             drop_region(region);
         return;
     }
@@ -316,62 +438,74 @@ static void revalidate_region(u32 region, bool global) {
     bool comparable = !((old ^ now) & (PTE_P | PTE_W | PTE_U | PTE_A | PTE_PS));
     const u32 *table = comparable ? port_ram(gpa(now & PAGE_MASK), PAGE_SIZE) : NULL;
     if (table)
-        region_directory[region] = now;
-    /* Runs of pages whose mappings must go, with the holes between them, are unmapped by one call. */
-    u32 start = 0, length = 0;
-    for (u32 i = region_first[region], last = region_last[region]; i <= last; i++) {
-        u32 entry = filled[base + i];
-        if (!entry)
-            continue; /* also after drop_all */
-        if (stays_global(entry, global) || (table && still_valid(entry, table[i]))) {
-            if (length)
-                drop_pages(start, length);
-            length = 0;
-        } else {
-            remember_dropped(base + i);
-            if (!length)
-                start = base + i;
-            length = base + i + 1 - start;
+        r->directory = now;
+    revalidate_pages(region, table, global);
+}
+
+/* Makes the space of CR3 the current one. True if another was before. */
+static bool enter_space(u32 cr3) {
+    if (current->cr3 == cr3)
+        return false;
+    struct space *next = NULL;
+    for (u32 i = 0; i < SPACES && !next; i++)
+        if (spaces[i].cr3 == cr3)
+            next = &spaces[i];
+    if (!next) {
+        next = oldest_space();
+        if (!next) {
+            current->cr3 = cr3; /* the only one there is */
+            return true;
         }
+        if (next->cr3 != NO_CR3)
+            drop_space(next);
+        next->cr3 = cr3;
     }
-    if (length)
-        drop_pages(start, length);
+    current = next;
+    current->entered = ++entries;
+    port_space_enter(current - spaces);
+    return true;
 }
 
 void mmu_flush(bool global) {
-    bool switched = cpu.cr3 != filled_cr3;
-    lax = false;
-    if (switched)
-        leave_space(filled_cr3);
-    for (u32 region = next_occupied(0); region < REGIONS; region = next_occupied(region + 1))
-        revalidate_region(region, global);
-    if (switched)
-        enter_space(cpu.cr3);
+    u32 before = current->cr3;
+    bool only = port_spaces() == 1, switched = enter_space(cpu.cr3 & PAGE_MASK);
+    if (switched && only)
+        leave_warm(before);
+    for (u32 region = next_occupied(current, 0); region < REGIONS; region = next_occupied(current, region + 1))
+        revalidate_region(region, global || (switched && !only && region < COMMON));
+    if (switched && only)
+        enter_warm(current->cr3);
 }
 
 void mmu_invalidate_page(gva_t address) {
     u32 page = address.value >> 12, region = address.value >> 22;
-    u32 old = filled[page];
+    const struct region *r = *place(current, region);
+    u32 old = filled_entry(page);
     if (!old)
         return;
     u32 directory = current_directory(region);
-    if (is_large(region_directory[region])) {
+    if (is_large(r->directory)) {
         if (!is_large(directory) || !still_valid(old, (directory & 0xffc001ff) + (page % REGION_PAGES << 12)))
             drop_region(region);
         return;
     }
     u32 *table = directory & PTE_P && !is_large(directory) ? port_ram(gpa(directory & PAGE_MASK), PAGE_SIZE) : NULL;
-    if (!table || ((directory ^ region_directory[region]) & (PAGE_MASK | PTE_W | PTE_U)) ||
+    if (!table || ((directory ^ r->directory) & (PAGE_MASK | PTE_W | PTE_U)) ||
         !still_valid(old, table[page % REGION_PAGES]))
         drop_pages(page, 1);
 }
 
-void mmu_mode_changed(void) { drop_all(); }
+void mmu_mode_changed(void) {
+    drop_all();
+    current->cr3 = cpu.cr3 & PAGE_MASK;
+}
 
 void mmu_enter_user(void) {
     if (unlikely(lax))
-        mmu_mode_changed();
+        drop_all();
 }
+
+/* --- Copies --- */
 
 /* Words of stack frames and descriptors are most of what is copied. */
 static void move(u8 *to, const u8 *from, u32 size) {
@@ -409,6 +543,8 @@ bool guest_read(gva_t address, void *to, u32 size, access_t access) {
 bool guest_write(gva_t address, const void *from, u32 size, access_t access) {
     return copy(address, (u8 *)from, size, access | PF_WRITE);
 }
+
+/* --- Page faults of the guest's own --- */
 
 /*
  * Between a page fault that the guest is told of and its handler's iret the

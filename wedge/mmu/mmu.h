@@ -55,11 +55,22 @@ bool guest_write(gva_t address, const void *from, u32 size, access_t access);
 
 /* --- What a target provides for the MMU --- */
 
+/*
+ * How many address spaces can be held at once, at least 1; number 0 is current
+ * at the start. Mappings below COMMON_BASE are made in the current one, those
+ * from there on are in all of them.
+ */
+#define COMMON_BASE 0xc0000000u
+u32 port_spaces(void);
+void port_space_enter(u32 space);
+/* Removes the mappings below COMMON_BASE of a space that is not current. */
+void port_space_forget(u32 space);
+
 /* Maps `pages` contiguous pages; replaces what is there. False if there is no room for one more mapping. */
 bool port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user);
 /* Removes whatever is mapped in the range. False if that would split a mapping and there is no room for two. */
 bool port_unmap(gva_t address, u32 pages);
-/* Removes all mappings of guest pages. */
+/* Removes all mappings of guest pages, in all spaces. */
 void port_unmap_all(void);
 /* How many separate mappings the target can hold. */
 u32 port_map_limit(void);

@@ -14,7 +14,16 @@ import { xenHeaders } from './headers.ts';
 
 const ADDRESSES = { WEDGE_BASE, CONTROL_PAGE, POINTER_PAGE, ENTRY_BASE, HYPERCALL_PAGE, XEN_HOLE } as const;
 
-const CFLAGS = ['-m32', '-march=i686', '-mregparm=0', '-fno-pic', '-no-pie', '-nostdlib', '-static'] as const;
+const CFLAGS = [
+  '-m32',
+  '-march=i686',
+  '-mregparm=0',
+  '-fno-pic',
+  '-no-pie',
+  '-nostdlib',
+  '-static',
+  '-DREGION_POOL=768',
+] as const;
 
 /** Path of the wedge's program. @throws Error with gcc's messages if it does not compile */
 export const buildXenWedge = (): Promise<string> =>

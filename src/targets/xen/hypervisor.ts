@@ -254,7 +254,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   if (written !== undefined) outcome = isStatus(written) ? written : RUN_STATUS.crash;
   if (outcome === RUN_STATUS.crash || outcome === RUN_STATUS.host) {
     const text = log.slice(-TAIL).map((message) => `(XEN) ${message}\n`);
-    writeFileSync(run.console.messages, `previrt: the domain crashed\n${text.join('')}`);
+    writeFileSync(run.console.messages, `previrt: the domain failed; the end of Xen's log:\n${text.join('')}`);
   }
   return outcome;
 }

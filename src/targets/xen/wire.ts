@@ -102,9 +102,11 @@ export class XenWire {
   /** Keeps what cannot be decided yet; returns what comes before it. */
   #hold(text: string): string {
     const plain = text.replaceAll('\r\n', '\n');
-    const length = Math.max(PART_OF_MESSAGE.exec(plain)?.[0].length ?? 0, statusPart(plain));
-    this.#held = plain.slice(plain.length - length);
-    return plain.slice(0, plain.length - length);
+    // The beginning of a message may follow the status line.
+    const decided = plain.slice(0, plain.length - (PART_OF_MESSAGE.exec(plain)?.[0].length ?? 0));
+    const end = decided.length - statusPart(decided);
+    this.#held = plain.slice(end);
+    return plain.slice(0, end);
   }
 
   #ofGuest(text: string): Uint8Array {

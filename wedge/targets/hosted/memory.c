@@ -141,3 +141,10 @@ void port_unmap_all(void) {
     unmap(0, WEDGE_BASE);
     unmap(HOSTED_END, 1ul << 32);
 }
+
+/* One process, one address space. */
+u32 port_spaces(void) { return 1; }
+
+void port_space_enter(u32 space) { (void)space; }
+
+void port_space_forget(u32 space) { (void)space; }

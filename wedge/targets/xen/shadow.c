@@ -1,28 +1,45 @@
 /*
  * The page tables that Xen uses: three levels, filled by the MMU from the
- * guest's own, which Xen never sees. Changes are collected and handed over
- * many at a time; a table of the last level serves 2 MiB.
+ * guest's own, which Xen never sees. A set for each of the guest's address
+ * spaces that is kept; from COMMON_BASE on they share the tables of the last
+ * level. Changes are collected and handed over many at a time.
  */
 
 #include "core/crash.h"
 #include "core/port.h"
 #include "xen.h"
 
-#define SLOT_PAGES 512u /* pages that one table of the last level maps */
+#define SLOT_PAGES 512u /* pages that one table of the last level maps: 2 MiB */
 #define SLOTS 2048u
+#define LOWER_SLOTS (COMMON_BASE >> 21)
+#define SPACES 16u
+#define TABLES 1400u
 
-static u64 directory_address[4];  /* machine addresses of the tables of the middle level */
-static mfn_t table[SLOTS];        /* tables of the last level */
-static u32 present[SLOTS * SLOT_PAGES / 32];
-static u32 slot_count[SLOTS];     /* pages present */
+/* A table of the last level. Number 0 is none. */
+struct table {
+    mfn_t machine;
+    u32 present[SLOT_PAGES / 32];
+};
+
+struct space {
+    bool made;
+    mfn_t top;
+    u64 directories[4]; /* machine addresses of the tables of the middle level */
+    u16 tables[LOWER_SLOTS];
+};
+
+static struct table tables[TABLES];
+static u16 common_tables[SLOTS - LOWER_SLOTS];
+static struct space spaces[SPACES];
+static struct space *current = &spaces[0];
+
+/* Tables out of use; Xen may still hold them until what is collected has been handed over. */
+static u16 spare[TABLES];
+static u32 spare_count, handed_out = 1;
 
 static mmu_update_t queue[128];
 static u32 queued;
 static bool stale; /* something is unmapped that the TLB may still hold */
-
-/* Tables out of use, to be cleared once Xen no longer takes them for tables. */
-static mfn_t spare[SLOTS];
-static u32 spare_count;
 
 static u8 absent[PAGE_SIZE] __attribute__((aligned(4096)));
 
@@ -42,59 +59,147 @@ static void update(u64 entry, u64 value) {
     queue[queued++] = (mmu_update_t){.ptr = entry | MMU_NORMAL_PT_UPDATE, .val = value};
 }
 
+static void extended(u32 command, mfn_t machine) {
+    mmuext_op_t operation = {.cmd = command, .arg1.mfn = machine.value};
+    long result = HYPERCALL(mmuext_op, &operation, 1, 0, DOMID_SELF);
+    if (result)
+        xen_refused("mmuext_op", result, command, machine.value);
+}
+
 void shadow_commit(void) {
     hand_over();
-    if (!stale)
-        return;
+    if (stale)
+        extended(MMUEXT_TLB_FLUSH_LOCAL, (mfn_t){0});
     stale = false;
-    mmuext_op_t flush = {.cmd = MMUEXT_TLB_FLUSH_LOCAL};
-    HYPERCALL(mmuext_op, &flush, 1, 0, DOMID_SELF);
+}
+
+/* --- Spaces --- */
+
+static u64 directory_entry(const struct space *space, u32 slot) {
+    return space->directories[slot / SLOT_PAGES] + slot % SLOT_PAGES * 8;
+}
+
+static u64 table_entry(const struct table *table) {
+    return (u64)table->machine.value << 12 | PTE_P | PTE_W | PTE_U | PTE_A;
+}
+
+/* The wedge's own part of the builder's page tables, which every space needs too. */
+static const u64 *builder_directory(void) {
+    for (u32 i = 0; i < start_info->nr_pt_frames; i++) {
+        const void *page = (const void *)(start_info->pt_base + i * PAGE_SIZE);
+        if ((u64)memory_own_page(page).value << 12 == spaces[0].directories[3])
+            return page;
+    }
+    xen_fail("Xen's page tables for the wedge are not where they should be");
 }
 
 void shadow_start(void) {
     const u64 *top = (const u64 *)start_info->pt_base;
-    u64 top_address = (u64)memory_own_page(top).value << 12;
+    struct space *first = &spaces[0];
     memset(absent, 0xff, sizeof absent);
+    first->made = true;
+    first->top = memory_own_page(top);
     for (u32 i = 0; i < 3; i++) {
-        directory_address[i] = (u64)memory_take_page().value << 12;
-        update(top_address + i * 8, directory_address[i] | PTE_P);
+        first->directories[i] = (u64)memory_take_page().value << 12;
+        update(((u64)first->top.value << 12) + i * 8, first->directories[i] | PTE_P);
     }
-    directory_address[3] = top[3] & ~0xfffull;
+    first->directories[3] = top[3] & ~0xfffull;
     /* Below the wedge lies only the image's mapping, which has served. */
     u32 image = *(const u32 *)(WEDGE_BASE - 4);
     for (u32 slot = image >> 21; slot < WEDGE_BASE >> 21; slot++)
-        update(directory_address[3] + slot % SLOT_PAGES * 8, 0);
+        update(directory_entry(first, slot), 0);
     stale = true;
     shadow_commit();
 }
 
-static u64 directory_entry(u32 slot) { return directory_address[slot / SLOT_PAGES] + slot % SLOT_PAGES * 8; }
-
-static void need_table(u32 slot) {
-    if (table[slot].value)
-        return;
-    if (spare_count) {
-        table[slot] = spare[--spare_count];
-        hand_over(); /* Xen has to let go of it first */
-        memory_clear(table[slot]);
-    } else {
-        table[slot] = memory_take_page();
+/* Xen adds its own part to the last directory when the set becomes one of page tables. */
+static void make_space(struct space *space) {
+    const u64 *builders = builder_directory();
+    space->top = memory_take_page();
+    for (u32 i = 0; i < 4; i++) {
+        space->directories[i] = (u64)memory_take_page().value << 12;
+        update(((u64)space->top.value << 12) + i * 8, space->directories[i] | PTE_P);
     }
-    update(directory_entry(slot), (u64)table[slot].value << 12 | PTE_P | PTE_W | PTE_U | PTE_A);
+    for (u32 slot = LOWER_SLOTS; slot < XEN_HOLE >> 21; slot++) {
+        const struct table *table = &tables[common_tables[slot - LOWER_SLOTS]];
+        if (slot >= WEDGE_BASE >> 21)
+            update(directory_entry(space, slot), builders[slot % SLOT_PAGES]);
+        else if (table != tables)
+            update(directory_entry(space, slot), table_entry(table));
+    }
+    hand_over();
+    extended(MMUEXT_PIN_L3_TABLE, space->top);
+    space->made = true;
 }
 
-static bool is_present(u32 page) { return present[page / 32] & 1u << page % 32; }
+u32 port_spaces(void) { return SPACES; }
 
-static void set_entry(u32 page, u64 value) {
-    u32 slot = page / SLOT_PAGES;
-    bool was = is_present(page), is = value != 0;
-    if (!was && !is)
+void port_space_enter(u32 space) {
+    current = &spaces[space];
+    if (!current->made)
+        make_space(current);
+    hand_over();
+    extended(MMUEXT_NEW_BASEPTR, current->top);
+    stale = false;
+}
+
+/* --- Tables of the last level --- */
+
+static u16 *place(struct space *space, u32 slot) {
+    return slot < LOWER_SLOTS ? &space->tables[slot] : &common_tables[slot - LOWER_SLOTS];
+}
+
+/* In the directory of a space, or of all of them. */
+static void set_directory(struct space *space, u32 slot, u64 value) {
+    if (slot < LOWER_SLOTS) {
+        update(directory_entry(space, slot), value);
         return;
-    update(((u64)table[slot].value << 12) + page % SLOT_PAGES * 8, value);
-    stale |= was;
-    slot_count[slot] += is - was;
-    present[page / 32] ^= (u32)(is != was) << page % 32;
+    }
+    for (u32 i = 0; i < SPACES; i++)
+        if (spaces[i].made)
+            update(directory_entry(&spaces[i], slot), value);
 }
+
+static struct table *need_table(u32 slot) {
+    u16 *at = place(current, slot);
+    if (*at)
+        return &tables[*at];
+    if (spare_count) {
+        *at = spare[--spare_count];
+        hand_over();
+        memory_clear(tables[*at].machine);
+    } else if (handed_out < TABLES) {
+        *at = handed_out++;
+        tables[*at].machine = memory_take_page();
+    } else {
+        return NULL;
+    }
+    set_directory(current, slot, table_entry(&tables[*at]));
+    return &tables[*at];
+}
+
+static void set_entry(struct table *table, u32 page, u64 value) {
+    u32 *word = &table->present[page % SLOT_PAGES / 32], bit = 1u << page % 32;
+    bool was = *word & bit;
+    if (!was && !value)
+        return;
+    update(((u64)table->machine.value << 12) + page % SLOT_PAGES * 8, value);
+    stale |= was;
+    *word = value ? *word | bit : *word & ~bit;
+}
+
+static void drop_table(struct space *space, u32 slot) {
+    u16 *at = place(space, slot);
+    if (!*at)
+        return;
+    set_directory(space, slot, 0);
+    stale = true;
+    memset(tables[*at].present, 0, sizeof tables[*at].present);
+    spare[spare_count++] = *at;
+    *at = 0;
+}
+
+/* --- What the MMU asks for --- */
 
 u32 port_map_limit(void) { return ~0u; }
 
@@ -104,42 +209,41 @@ bool port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user
         crash("the guest maps %x, which it was told to leave free (reservetop=)", address.value);
     u64 flags = PTE_P | PTE_A | PTE_D | (user ? PTE_U : 0);
     for (; pages--; page++, from++) {
+        struct table *table = need_table(page / SLOT_PAGES);
+        if (!table)
+            return false;
         mfn_t machine;
         bool there = memory_machine_page(from, &machine);
         if (!there)
             machine = memory_own_page(absent);
-        need_table(page / SLOT_PAGES);
-        set_entry(page, (u64)machine.value << 12 | flags | (writable && there ? PTE_W : 0));
+        set_entry(table, page, (u64)machine.value << 12 | flags | (writable && there ? PTE_W : 0));
     }
     return true;
-}
-
-static void drop_table(u32 slot) {
-    if (!table[slot].value)
-        return;
-    update(directory_entry(slot), 0);
-    stale = true;
-    spare[spare_count++] = table[slot];
-    table[slot].value = 0;
-    slot_count[slot] = 0;
-    memset(&present[slot * SLOT_PAGES / 32], 0, SLOT_PAGES / 8);
 }
 
 bool port_unmap(gva_t address, u32 pages) {
     u32 page = address.value >> 12, end = page + pages;
     while (page < end) {
-        u32 slot = page / SLOT_PAGES;
-        bool whole = page % SLOT_PAGES == 0 && end - page >= SLOT_PAGES;
-        if (whole)
-            drop_table(slot);
-        else if (slot_count[slot] && is_present(page))
-            set_entry(page, 0);
-        page += whole ? SLOT_PAGES : 1;
+        u32 slot = page / SLOT_PAGES, rest = SLOT_PAGES - page % SLOT_PAGES;
+        u16 at = *place(current, slot);
+        if (rest == SLOT_PAGES && end - page >= SLOT_PAGES)
+            drop_table(current, slot);
+        else
+            for (u32 i = 0; at && i < rest && page + i < end; i++)
+                set_entry(&tables[at], page + i, 0);
+        page += rest;
     }
     return true;
 }
 
+void port_space_forget(u32 space) {
+    for (u32 slot = 0; slot < LOWER_SLOTS; slot++)
+        drop_table(&spaces[space], slot);
+}
+
 void port_unmap_all(void) {
-    for (u32 slot = 0; slot < SLOTS; slot++)
-        drop_table(slot);
+    for (u32 i = 0; i < SPACES; i++)
+        port_space_forget(i);
+    for (u32 slot = LOWER_SLOTS; slot < SLOTS; slot++)
+        drop_table(current, slot);
 }
