@@ -14,7 +14,7 @@ import { uml } from '../peers/uml.ts';
 import { geometricMean } from '../timing.ts';
 
 const PEERS = { native32, native64, hosted, uml, qemu };
-const ROUNDS = 3;
+const ROUNDS = 5;
 
 /** How many times faster than another: quotients of the slowdowns, by row. */
 type Gains = ReadonlyMap<string, number>;
