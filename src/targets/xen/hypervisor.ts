@@ -6,8 +6,7 @@
  * the end of its initial domain there, and their tail is shown after a failure.
  * The exit status is in the last line that the wedge writes, `previrt: status
  * N`, before it asks for a reboot; a guest without it that shuts down is done.
- * Not QEMU's debug-exit device: it would drop what Xen's serial driver still
- * has to send, and a domain that `xl` starts could not reach it.
+ * Not QEMU's debug-exit device: a domain that `xl` starts could not reach it.
  *
  * Input: Xen keeps 128 bytes for its initial domain and drops what exceeds
  * them. So it gets a few at a time, from when the domain runs.
@@ -31,9 +30,14 @@ const MACHINE: readonly string[] = [
   ...['-display', 'none', '-no-reboot', '-serial', 'stdio'],
 ];
 
-/** Xen's own command line; "`" as the character that switches the console's input means none. */
+/**
+ * Xen's own command line. A buffer for what it sends that it cannot have makes
+ * it wait for the serial line (serial_async_transmit in xen/drivers/char/
+ * serial.c); else it drops what exceeds the buffer while nobody reads. "`" as
+ * the key that switches the console's input means none.
+ */
 const XEN_OPTIONS =
-  'com1=115200,8n1 console=com1 console_timestamps=boot conswitch=` loglvl=all guest_loglvl=all';
+  'com1=115200,8n1 console=com1 serial_tx_buffer=2G console_timestamps=boot conswitch=` loglvl=all guest_loglvl=all';
 
 const MiB = 2 ** 20;
 /** Bytes that Xen needs beside its initial domain: itself, its heap and its tables of all memory. */
@@ -61,6 +65,8 @@ export interface XenRun {
   readonly commandLine: string;
   /** Bytes of the initial domain's memory. */
   readonly memory: number;
+  /** Bytes of memory for domains that it starts. */
+  readonly spare?: number;
   /** Path of a raw image that the initial domain finds as its first virtio disk. */
   readonly disk?: string | undefined;
   readonly console: GuestConsole;
@@ -71,17 +77,17 @@ export interface XenRun {
 /** Why Xen did not start the domain: what its log then says, and what to do. */
 const REFUSALS: readonly { readonly log: RegExp; readonly what: string; readonly advice: string }[] = [
   {
-    log: /CONFIG_PV32 missing|32-bit PV kernel.*not|Dom0 failed to switch to compat/,
+    log: /CONFIG_PV32 missing|^Dom0 failed to switch to compat/,
     what: 'this Xen takes no 32-bit paravirtualized guests',
     advice: 'use one that is built with CONFIG_PV32',
   },
   {
-    log: /Not enough RAM|allocation (is )?too small|Dom0 memory clipped|Unable to allocate|Out of memory/i,
+    log: /Not enough (RAM|memory)|allocation (is )?too small|^Dom0 memory clipped/,
     what: 'too little memory for the domain',
     advice: 'give it more with --memory',
   },
   {
-    log: /Failed to load the kernel binary|Mismatch between Xen and DOM0 kernel|xc_dom|ELF/,
+    log: /^ERROR: |^Mismatch between Xen and DOM0 kernel|^Failed to load the kernel/,
     what: 'Xen does not take this kernel',
     advice: 'burn it for Xen: previrt burn --target xen',
   },
@@ -115,7 +121,7 @@ async function machineOptions(folder: string, run: XenRun): Promise<string[]> {
   await provide(folder, 'kernel', run.kernel);
   if (run.initrd !== undefined) await provide(folder, 'initrd', run.initrd);
   const memory = Math.ceil(run.memory / MiB);
-  const total = Math.ceil((memory * MiB + XEN_MEMORY) / MiB);
+  const total = memory + Math.ceil(((run.spare ?? 0) + XEN_MEMORY) / MiB);
   const modules = [`kernel ${run.commandLine}`, ...(run.initrd === undefined ? [] : ['initrd'])];
   return [
     ...['-m', `${total}M`, '-kernel', 'xen'],
@@ -254,7 +260,10 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   if (written !== undefined) outcome = isStatus(written) ? written : RUN_STATUS.crash;
   if (outcome === RUN_STATUS.crash || outcome === RUN_STATUS.host) {
     const text = log.slice(-TAIL).map((message) => `(XEN) ${message}\n`);
-    writeFileSync(run.console.messages, `previrt: the domain failed; the end of Xen's log:\n${text.join('')}`);
+    writeFileSync(
+      run.console.messages,
+      `previrt: the domain failed; the end of Xen's log:\n${text.join('')}`,
+    );
   }
   return outcome;
 }

@@ -80,15 +80,15 @@ export class XenWire {
       this.#held = '';
       const found = MESSAGE.exec(rest);
       if (!found) {
-        guest += this.#hold(rest);
+        guest += this.#ofGuest(this.#hold(rest));
         break;
       }
       // What stood before the message may be the status line.
-      guest += this.#hold(rest.slice(0, found.index));
+      guest += this.#ofGuest(this.#hold(rest.slice(0, found.index)));
       this.#state = 'message';
       rest = rest.slice(found.index + found[0].length);
     }
-    return { guest: this.#ofGuest(guest), messages };
+    return { guest: Buffer.from(guest, 'latin1'), messages };
   }
 
   /** What was held as the beginning of something, when nothing more comes; but not a whole status line. */
@@ -96,7 +96,7 @@ export class XenWire {
     if (this.status !== undefined || this.#state === 'message') return new Uint8Array();
     const held = this.#held;
     this.#held = '';
-    return this.#ofGuest(held);
+    return Buffer.from(this.#ofGuest(held), 'latin1');
   }
 
   /** Keeps what cannot be decided yet; returns what comes before it. */
@@ -109,7 +109,7 @@ export class XenWire {
     return plain.slice(0, end);
   }
 
-  #ofGuest(text: string): Uint8Array {
-    return this.#handedOver ? Buffer.from(text, 'latin1') : new Uint8Array();
+  #ofGuest(text: string): string {
+    return this.#handedOver ? text : '';
   }
 }

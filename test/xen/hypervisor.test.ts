@@ -1,0 +1,140 @@
+/** Xen and QEMU with a guest of a few lines as the initial domain. */
+
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { packagesRoot } from '../../guests/linux/debian.ts';
+import { buildXen } from '../../guests/xen/hypervisor.ts';
+import { XEN_VERSIONS, type XenVersion } from '../../guests/xen/source.ts';
+import { RUN_STATUS } from '../../src/targets/target.ts';
+import { runXen, type XenRun } from '../../src/targets/xen/hypervisor.ts';
+import { buildWords } from './words.ts';
+
+/** Building a Xen takes minutes, if no one has done so yet. */
+const BUILD_LIMIT = 20 * 60_000;
+const MiB = 2 ** 20;
+const ELF = Buffer.from('\x7fELF', 'latin1');
+
+const folder = mkdtempSync(join(tmpdir(), 'previrt-test-'));
+let words: string;
+const xen = new Map<XenVersion, string>();
+
+beforeAll(async () => {
+  words = await buildWords();
+  for (const version of XEN_VERSIONS) xen.set(version, await buildXen(version));
+}, BUILD_LIMIT);
+afterAll(() => rmSync(folder, { recursive: true }));
+
+interface Settings extends Partial<XenRun> {
+  readonly version?: XenVersion;
+  readonly typed?: string;
+}
+
+/** Runs the words to their end. */
+async function run(commandLine: string, { version = '4.17', typed = '', ...settings }: Settings = {}) {
+  const path = (name: string): string => join(folder, name);
+  writeFileSync(path('input'), typed);
+  const console = {
+    input: openSync(path('input'), 'r'),
+    output: openSync(path('output'), 'w'),
+    messages: openSync(path('messages'), 'w'),
+    terminal: false,
+  };
+  try {
+    const status = await runXen({
+      xen: xen.get(version)!,
+      kernel: words,
+      commandLine,
+      memory: 16 * MiB,
+      console,
+      signal: AbortSignal.timeout(50_000),
+      ...settings,
+    });
+    const [output, messages] = ['output', 'messages'].map((name) => readFileSync(path(name), 'latin1'));
+    return { status, output, messages };
+  } finally {
+    closeSync(console.output);
+    closeSync(console.messages);
+  }
+}
+
+test.each(XEN_VERSIONS)('a 32-bit guest on Xen %s', async (version) => {
+  const result = await run('print:Hello_Xen| shutdown:1', { version });
+  expect(result).toEqual({ status: RUN_STATUS.done, output: 'Hello Xen\n', messages: '' });
+});
+
+test.each([
+  ['powers off', 'shutdown:0', RUN_STATUS.done],
+  ['says how it ends', 'print:previrt:_status_3| shutdown:1', RUN_STATUS.panic],
+  ['ends with a status that nobody knows', 'print:previrt:_status_9| shutdown:1', RUN_STATUS.crash],
+])('the guest %s', async (_, commandLine, status) => {
+  expect(await run(commandLine)).toMatchObject({ status, output: '' });
+});
+
+test.each([
+  ['asks for it', 'shutdown:3', 'Hardware Dom0 crashed'],
+  ['executes nonsense', 'invalid', '#UD'],
+])('a crash when the guest %s', async (_, commandLine, says) => {
+  const result = await run(`print:before| ${commandLine}`);
+  expect(result).toMatchObject({ status: RUN_STATUS.crash, output: 'before\n' });
+  expect(result.messages).toContain(says);
+});
+
+test('all that the guest prints, in order, also when nobody reads for a while', async () => {
+  const ended = run('fill:20000 shutdown:1');
+  setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3000), 1000);
+  expect((await ended).output).toBe(Array.from({ length: 20_000 }, (_, line) => `${line}\n`).join(''));
+});
+
+test('the guest reads what is typed', async () => {
+  const typed = `${'0123456789'.repeat(40)}\n`;
+  const { output } = await run('line shutdown:1', { typed });
+  expect(output).toBe(typed);
+});
+
+test('an aborted run ends', async () => {
+  const { status, output } = await run('print:on spin', { signal: AbortSignal.timeout(3000) });
+  expect({ status, output }).toEqual({ status: RUN_STATUS.host, output: 'on' });
+});
+
+test.each<[string, Settings, RegExp]>([
+  ['too little memory', { memory: MiB }, /^too little memory for the domain: /],
+  ['no Xen', { xen: join(folder, 'none') }, /none: there is no Xen/],
+  [
+    'nonsense as a kernel',
+    { kernel: Buffer.concat([ELF, Buffer.alloc(8192)]) },
+    /^Xen does not take this kernel/,
+  ],
+  ['a kernel that is not for Xen', { kernel: '/bin/sh' }, /^Xen does not take this kernel/],
+  [
+    'too long a command line',
+    { commandLine: 'x'.repeat(1024) },
+    /^the command line has more than 1023 bytes/,
+  ],
+])('refused in a line: %s', async (_, settings, message) => {
+  await expect(run('spin', settings)).rejects.toMatchObject({
+    name: 'InputError',
+    message: expect.stringMatching(message),
+  });
+});
+
+test('refused in a line: a Xen without 32-bit guests, as Debian has it', async () => {
+  const root = await packagesRoot('amd64', ['xen-hypervisor-4.17-amd64']);
+  const path = join(folder, 'xen-of-debian');
+  writeFileSync(path, gunzipSync(readFileSync(join(root, 'boot/xen-4.17-amd64.gz'))));
+  await expect(run('spin', { xen: path })).rejects.toThrow(
+    /^this Xen takes no 32-bit paravirtualized guests/,
+  );
+});
+
+test('refused in a line: no QEMU', async () => {
+  const path = process.env.PATH;
+  process.env.PATH = folder;
+  try {
+    await expect(run('spin')).rejects.toThrow(/^cannot start qemu-system-x86_64/);
+  } finally {
+    process.env.PATH = path;
+  }
+});
