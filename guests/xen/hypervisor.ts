@@ -10,7 +10,7 @@ import { InputError } from '../../src/elf/input-error.ts';
 import { cachedFolder, hashOf } from '../cache.ts';
 import { missingOptions } from '../linux/config.ts';
 import { runProgram, step } from '../steps.ts';
-import { type XenVersion, xenSource } from './source.ts';
+import { type XenVersion, xenSource } from './release.ts';
 
 export interface XenOptions {
   /** With assertions, and the reason of every refused memory operation in its log; slower. */

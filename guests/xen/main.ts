@@ -3,7 +3,7 @@
 import { Argument, Command } from 'commander';
 import { runMain } from '../main.ts';
 import { buildXen, type XenOptions } from './hypervisor.ts';
-import { XEN_VERSIONS, type XenVersion } from './source.ts';
+import { XEN_VERSIONS, type XenVersion } from './release.ts';
 
 const command = new Command('xen')
   .addArgument(new Argument('<version>', 'of Xen').choices(XEN_VERSIONS))

@@ -7,7 +7,7 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { packagesRoot } from '../../guests/linux/debian.ts';
 import { buildXen } from '../../guests/xen/hypervisor.ts';
-import { XEN_VERSIONS, type XenVersion } from '../../guests/xen/source.ts';
+import { XEN_VERSIONS, type XenVersion } from '../../guests/xen/release.ts';
 import { RUN_STATUS } from '../../src/targets/target.ts';
 import { runXen, type XenRun } from '../../src/targets/xen/hypervisor.ts';
 import { buildWords } from './words.ts';

@@ -20,7 +20,7 @@ import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
 import { connect } from '../bare/console.ts';
 import { type GuestConsole, RUN_STATUS, type RunStatus } from '../target.ts';
-import { XenWire } from './wire.ts';
+import { Preamble, XenWire } from './wire.ts';
 
 const QEMU = 'qemu-system-x86_64';
 
@@ -45,8 +45,8 @@ const XEN_MEMORY = 48 * MiB;
 /** A domain's command line with its end: MAX_GUEST_CMDLINE (xen/include/public/xen.h). */
 const LONGEST_COMMAND_LINE = 1023;
 
-/** Milliseconds in which Xen must have started its initial domain, on a busy machine too. */
-const START_LIMIT = 120_000;
+/** Milliseconds in which the guest must have been started, on a busy machine too. */
+const START_LIMIT = 240_000;
 /** Milliseconds of silence after which nothing more is awaited of a half-written message. */
 const SILENCE = 200;
 /** Bytes of input at a time, and milliseconds from one to the next. */
@@ -63,6 +63,11 @@ export interface XenRun {
   readonly kernel: string | Uint8Array;
   readonly initrd?: string | Uint8Array | undefined;
   readonly commandLine: string;
+  /**
+   * Last line of what the domain writes before the guest does. If it never
+   * comes, the line before the end says why.
+   */
+  readonly preamble?: string;
   /** Bytes of the initial domain's memory. */
   readonly memory: number;
   /** Bytes of memory for domains that it starts. */
@@ -185,18 +190,15 @@ class Input {
   }
 }
 
-/** Why Xen ended without starting the domain. */
-function refusal(messages: readonly string[]): InputError {
-  for (const { log, what, advice } of REFUSALS) {
-    const line = messages.find((message) => log.test(message));
+/** Why the guest was not started. */
+function refusal(log: readonly string[], preamble: Preamble): InputError {
+  for (const { log: pattern, what, advice } of REFUSALS) {
+    const line = log.find((message) => pattern.test(message));
     if (line !== undefined) return new InputError(`${what}: Xen says "${line.trim()}"`, advice);
   }
-  const last = messages.findLast(
-    (message) => /\w/.test(message) && !ENDS.some(({ log }) => log.test(message)),
-  );
-  return new InputError(
-    `Xen did not start the domain: ${last ? `it says "${last.trim()}"` : 'it says nothing'}`,
-  );
+  const last = log.findLast((message) => /\w/.test(message) && !ENDS.some((end) => end.log.test(message)));
+  const why = preamble.lastLine || (last ? `Xen says "${last.trim()}"` : 'Xen says nothing');
+  return new InputError(`the guest was not started: ${why}`);
 }
 
 const isStatus = (value: number): value is RunStatus =>
@@ -208,6 +210,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   const qemu = spawn(QEMU, [...MACHINE, ...options], { cwd: folder, stdio: 'pipe', detached: true });
   qemu.stdin.on('error', () => {}); // QEMU has ended; that is seen elsewhere.
   const wire = new XenWire();
+  const preamble = new Preamble(run.preamble);
   /** Xen's messages: of its start, then of the time since. */
   let log: string[] = [];
   /** Ended by us, and as what; or by Xen. */
@@ -224,14 +227,16 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     () => order(RUN_STATUS.done),
   );
   const start = setTimeout(() => qemu.kill('SIGKILL'), START_LIMIT);
-  const silence = setTimeout(() => terminal.write(wire.flush()), SILENCE);
+  const show = (bytes: Uint8Array): void => terminal.write(preamble.receive(bytes));
+  const silence = setTimeout(() => show(wire.flush()), SILENCE);
+  let started = false;
   qemu.stdout.on('data', (bytes: Buffer) => {
-    const started = wire.handedOver;
     const { guest, messages } = wire.receive(bytes);
-    terminal.write(guest);
+    show(guest);
     silence.refresh();
     log = [...log, ...messages].slice(-LOG);
-    if (!started && wire.handedOver) {
+    if (!started && wire.handedOver && preamble.over) {
+      started = true;
       clearTimeout(start);
       log = [];
       input.open();
@@ -246,7 +251,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   if (run.signal.aborted) abort();
   try {
     await ended(qemu);
-    terminal.write(wire.flush());
+    show(wire.flush());
   } finally {
     clearTimeout(start);
     clearTimeout(silence);
@@ -255,7 +260,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     terminal.close();
   }
   if (ordered !== undefined) return ordered;
-  if (!wire.handedOver) throw refusal(log);
+  if (!started) throw refusal(log, preamble);
   const written = wire.status;
   if (written !== undefined) outcome = isStatus(written) ? written : RUN_STATUS.crash;
   if (outcome === RUN_STATUS.crash || outcome === RUN_STATUS.host) {

@@ -113,3 +113,40 @@ export class XenWire {
     return this.#handedOver ? text : '';
   }
 }
+
+/** What a domain writes before the guest does, up to and with a line that says so. */
+export class Preamble {
+  readonly #end: string;
+  #text = '';
+  #over: boolean;
+
+  /** @param end the last line; without it there is no preamble */
+  constructor(end: string | undefined) {
+    this.#end = `${end}\n`;
+    this.#over = end === undefined;
+  }
+
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** The last line that says anything. */
+  get lastLine(): string {
+    return (
+      this.#text
+        .split('\n')
+        .findLast((line) => line.trim() !== '')
+        ?.trim() ?? ''
+    );
+  }
+
+  /** Returns what is not the preamble's. */
+  receive(bytes: Uint8Array): Uint8Array {
+    if (this.#over) return bytes;
+    this.#text += Buffer.from(bytes).toString('latin1');
+    const start = this.#text.indexOf(this.#end);
+    if (start < 0) return new Uint8Array();
+    this.#over = true;
+    return Buffer.from(this.#text.slice(start + this.#end.length), 'latin1');
+  }
+}

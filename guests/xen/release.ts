@@ -1,14 +1,15 @@
 /**
- * Xen's source as Debian publishes it, for several of Debian's releases: from
- * the mirror that this machine's apt already uses, checked by apt against
- * Debian's keys, with state of its own, so that nothing of the machine changes.
+ * Xen as Debian's releases have it: from the mirror that this machine's apt
+ * already uses, checked by apt against Debian's keys, with state of its own, so
+ * that nothing of the machine changes and its own release does not matter.
  */
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../src/elf/input-error.ts';
-import { cachedFolder } from '../cache.ts';
+import { plural } from '../../src/report/table.ts';
+import { cachedFolder, hashOf } from '../cache.ts';
 import { runProgram, step } from '../steps.ts';
 
 /** Xen's versions and the release of Debian that has each. */
@@ -48,16 +49,18 @@ export function mirrorOf(targets: string, codename: string): string {
 const codename = (): string =>
   /^VERSION_CODENAME=(.*)$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'stable';
 
-/** apt with one source and state in `root`. */
-function privateOptions(root: string, source: string): string[] {
+/** apt with these sources and state in `root`. */
+function privateOptions(root: string, sources: readonly string[]): string[] {
   for (const folder of ['state/lists/partial', 'cache/archives/partial'])
     mkdirSync(join(root, folder), { recursive: true });
   const [list, status] = [join(root, 'sources.list'), join(root, 'status')];
-  writeFileSync(list, `${source}\n`);
+  writeFileSync(list, sources.map((source) => `${source}\n`).join(''));
   writeFileSync(status, '');
   const settings = {
     // apt's own user may not write to the cache.
     'APT::Sandbox::User': 'root',
+    'APT::Architecture': 'amd64',
+    'APT::Architectures': 'amd64',
     'Acquire::Retries': '3',
     'Dir::Etc::sourcelist': list,
     'Dir::Etc::sourceparts': '-',
@@ -66,6 +69,26 @@ function privateOptions(root: string, source: string): string[] {
     'Dir::Cache': join(root, 'cache'),
   };
   return ['-q', ...Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`])];
+}
+
+/** Runs one of apt's programs in the folder that downloads go to; returns what it prints. */
+type Apt = (program: 'apt-get' | 'apt-cache', ...args: readonly string[]) => Promise<string>;
+
+/** Makes downloads from the release with this Xen, in `work`; nothing of apt's own stays there. */
+async function fromRelease(
+  version: XenVersion,
+  type: 'deb' | 'deb-src',
+  work: string,
+  download: (apt: Apt) => Promise<void>,
+): Promise<void> {
+  const targets = await runProgram('apt-get', ['indextargets', 'Created-By: Packages']);
+  const source = `${type} [signed-by=${KEYRING}] ${mirrorOf(targets, codename())} ${RELEASES[version]} main`;
+  const root = join(work, 'apt');
+  const options = privateOptions(root, [source]);
+  const apt: Apt = (program, ...args) => runProgram(program, [...options, ...args], { cwd: work });
+  await apt('apt-get', 'update', '--error-on=any');
+  await download(apt);
+  await rm(root, { recursive: true });
 }
 
 const TARBALL = /^xen_(.+)\.orig\.tar\.\w+$/;
@@ -79,27 +102,36 @@ export interface XenSource {
 
 /**
  * The upstream part of the source package, downloaded once. Not Debian's own
- * patches: of the hypervisor they change the banner only, and mirrors lose
- * those files of older releases.
+ * patches: of the hypervisor they change little more than the banner, and
+ * mirrors lose those files of other releases.
  */
 export async function xenSource(version: XenVersion): Promise<XenSource> {
-  const release = RELEASES[version];
   const folder = await cachedFolder(`xen/source-${version}`, (work) =>
-    step(`Downloading the source of Xen ${version}`, async (report) => {
-      const targets = await runProgram('apt-get', ['indextargets', 'Created-By: Packages']);
-      const source = `deb-src [signed-by=${KEYRING}] ${mirrorOf(targets, codename())} ${release} main`;
-      const root = join(work, 'apt');
-      const apt = (...args: string[]): Promise<string> =>
-        runProgram('apt-get', [...privateOptions(root, source), ...args], { cwd: work });
-      report(`the index of ${release}`);
-      await apt('update', '--error-on=any');
-      report('the tarball');
-      await apt('source', '--download-only', '--tar-only', 'xen');
-      await rm(root, { recursive: true });
-    }),
+    step(`Downloading the source of Xen ${version}`, () =>
+      fromRelease(version, 'deb-src', work, async (apt) => {
+        await apt('apt-get', 'source', '--download-only', '--tar-only', 'xen');
+      }),
+    ),
   );
   const name = readdirSync(folder).find((file) => TARBALL.test(file));
   if (!name)
     throw new InputError(`${folder} holds no source of Xen`, 'remove it, so that it is downloaded again');
   return { path: join(folder, name), version: TARBALL.exec(name)![1]! };
+}
+
+/** A folder with packages of the release, for amd64; of `metaPackages`, those that they depend on. */
+export function releasePackages(
+  version: XenVersion,
+  packages: readonly string[],
+  metaPackages: readonly string[],
+): Promise<string> {
+  return cachedFolder(`xen/packages-${version}-${hashOf([...packages, ...metaPackages])}`, (work) =>
+    step(`Downloading ${plural(packages.length + metaPackages.length, 'package')} for Xen ${version}`, () =>
+      fromRelease(version, 'deb', work, async (apt) => {
+        const dependencies = await apt('apt-cache', 'depends', '--important', ...metaPackages);
+        const named = [...dependencies.matchAll(/^ +Depends: (\S+)$/gm)].map((match) => match[1]!);
+        await apt('apt-get', 'download', ...packages, ...named);
+      }),
+    ),
+  );
 }
