@@ -297,6 +297,7 @@ popf_return:
  * still reads the same, there is nothing to check.
  */
 load_flat_fs:
+    jecxz 4f
     movl %ss:FLAT(SELECTOR), %eax
     notl %eax
     leal 1(%ecx, %eax), %ecx
@@ -317,7 +318,15 @@ load_flat_fs:
     movl $0xffffffff, %ss:SEGMENT_fs + 4
     movl %ss:FLAT(ATTRIBUTES), %edx
     movl %edx, %ss:SEGMENT_fs + 8
-    load_real_fs
+    load_real_fs CONTROL_PAGE + CONTROL_FLAT_SELECTOR
+    pop %edx
+    pop %ecx
+    pop %eax
+    ret
+4:  movl %ecx, %ss:SEGMENT_fs       /* null */
+    movl %ecx, %ss:SEGMENT_fs + 4
+    movl %ecx, %ss:SEGMENT_fs + 8
+    load_real_fs SEGMENT_fs + SEGMENT_SELECTOR
     pop %edx
     pop %ecx
     pop %eax

@@ -7,7 +7,7 @@
 #define to_devices to_wedge
 
 /* The real one may stay null until something uses it: that faults. */
-.macro load_real_fs
+.macro load_real_fs place
 .endm
 
 #include "run/entries.S"

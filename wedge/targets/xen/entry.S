@@ -10,8 +10,8 @@
 #include "generated/run-asm.h"
 
 /* The descriptor is in Xen's table as it is in the guest's. */
-.macro load_real_fs
-    movw %ss:CONTROL_PAGE + CONTROL_FLAT_SELECTOR, %fs
+.macro load_real_fs place
+    movw %ss:\place, %fs
 .endm
 
 #include "run/entries.S"
