@@ -32,6 +32,7 @@ interface RunFlags {
   readonly initrd?: string;
   readonly append: string;
   readonly disk?: string;
+  readonly domain: 'dom0' | 'domU';
 }
 
 export function registerRun(program: Command): void {
@@ -44,7 +45,15 @@ export function registerRun(program: Command): void {
         .choices(Object.keys(TARGETS))
         .default(DEFAULT_TARGET),
     )
-    .option('--machine <name>', 'what stands for bare metal: qemu or v86 (default: qemu)')
+    .option(
+      '--machine <name>',
+      'bare: qemu or v86 (default: qemu); xen: its version, 4.14, 4.17 or 4.20 (default: 4.17)',
+    )
+    .addOption(
+      new Option('--domain <kind>', 'xen: the initial domain, or one that a toolstack starts in it')
+        .choices(['dom0', 'domU'])
+        .default('dom0'),
+    )
     .option('--memory <size>', 'guest memory, such as 128M or 1G', memorySize, 128 * MEBIBYTE)
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <text>', 'more arguments for the kernel', '')
@@ -83,6 +92,7 @@ async function run(image: string, flags: RunFlags): Promise<void> {
       initrd,
       append: flags.append,
       disk: flags.disk,
+      domain: flags.domain,
       console: { input: 0, output: 1, messages: 2, terminal },
       signal: ended.signal,
     });

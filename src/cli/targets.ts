@@ -5,6 +5,17 @@ import { hostedTarget } from '../targets/hosted/target.ts';
 import type { Target } from '../targets/target.ts';
 import { CliError } from './errors.ts';
 
+/** Xen itself is built from Debian's source when it is first wanted. */
+async function xen(version: '4.14' | '4.17' | '4.20'): Promise<Target> {
+  const [{ xenTarget }, { buildXen }, { DOM0_VERSION }, { runDomU }] = await Promise.all([
+    import('../targets/xen/target.ts'),
+    import('../../guests/xen/hypervisor.ts'),
+    import('../../guests/xen/dom0.ts'),
+    import('../../guests/xen/domu.ts'),
+  ]);
+  return xenTarget(() => buildXen(version), version === DOM0_VERSION ? runDomU : undefined);
+}
+
 /** Each target's machines by name; the first is the usual one. What is large is loaded when it is wanted. */
 export const TARGETS: Readonly<Record<string, Readonly<Record<string, () => Promise<Target>>>>> = {
   bare: {
@@ -12,6 +23,7 @@ export const TARGETS: Readonly<Record<string, Readonly<Record<string, () => Prom
     v86: async () => (await import('../targets/bare/v86.ts')).v86Target,
   },
   hosted: { process: async () => hostedTarget },
+  xen: { '4.17': () => xen('4.17'), '4.14': () => xen('4.14'), '4.20': () => xen('4.20') },
 };
 
 export const DEFAULT_TARGET = 'hosted';

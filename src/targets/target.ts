@@ -12,6 +12,8 @@ export interface RunOptions {
   readonly append: string;
   /** Path of the disk's image. */
   readonly disk?: string | undefined;
+  /** Xen: which kind of domain. */
+  readonly domain?: 'dom0' | 'domU' | undefined;
   readonly console: GuestConsole;
   /** Aborting it ends the guest. */
   readonly signal: AbortSignal;

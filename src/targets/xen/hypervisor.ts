@@ -14,7 +14,7 @@
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
-import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
@@ -40,7 +40,7 @@ const XEN_OPTIONS =
   'com1=115200,8n1 console=com1 serial_tx_buffer=2G console_timestamps=boot conswitch=` loglvl=all guest_loglvl=all';
 
 const MiB = 2 ** 20;
-/** Bytes that Xen needs beside its initial domain: itself, its heap and its tables of all memory. */
+/** Bytes that Xen needs beside its initial domain and that one's kernel as it is loaded: for itself and its tables. */
 const XEN_MEMORY = 48 * MiB;
 /** A domain's command line with its end: MAX_GUEST_CMDLINE (xen/include/public/xen.h). */
 const LONGEST_COMMAND_LINE = 1023;
@@ -126,7 +126,8 @@ async function machineOptions(folder: string, run: XenRun): Promise<string[]> {
   await provide(folder, 'kernel', run.kernel);
   if (run.initrd !== undefined) await provide(folder, 'initrd', run.initrd);
   const memory = Math.ceil(run.memory / MiB);
-  const total = memory + Math.ceil(((run.spare ?? 0) + XEN_MEMORY) / MiB);
+  const kernelSize = (await stat(join(folder, 'kernel'))).size;
+  const total = memory + Math.ceil(((run.spare ?? 0) + kernelSize + XEN_MEMORY) / MiB);
   const modules = [`kernel ${run.commandLine}`, ...(run.initrd === undefined ? [] : ['initrd'])];
   return [
     ...['-m', `${total}M`, '-kernel', 'xen'],
