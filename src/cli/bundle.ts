@@ -16,7 +16,7 @@ const ROOT = join(import.meta.dirname, '..', '..');
 const keepPlaces: Plugin = {
   name: 'keep-places',
   setup(bundler) {
-    bundler.onLoad({ filter: /\/src\/.*\.ts$|\/iced_x86\.js$/ }, ({ path }) => ({
+    bundler.onLoad({ filter: /\/(src|guests)\/.*\.ts$|\/iced_x86\.js$/ }, ({ path }) => ({
       loader: path.endsWith('.ts') ? 'ts' : 'js',
       contents: readFileSync(path, 'utf8')
         .replaceAll('import.meta.dirname', JSON.stringify(dirname(path)))

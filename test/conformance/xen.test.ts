@@ -1,0 +1,50 @@
+/** The conformance guest on the real Xen: line by line what it prints on bare QEMU, but for the list. */
+
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { buildConformance } from '../../guests/conformance/build.ts';
+import { compareOutputs, describeComparison } from '../../guests/conformance/compare.ts';
+import { commandLineFor, exceptionsOf } from '../../guests/conformance/exceptions.ts';
+import { runOnQemu } from './qemu.ts';
+
+const TIMEOUT = 300_000;
+const PREVIRT = fileURLToPath(new URL('../../bin/previrt', import.meta.url));
+const run = promisify(execFile);
+
+/** Rejects unless the guest ends with status 0. */
+async function xen(kernel: string, append: string, ...options: readonly string[]): Promise<string> {
+  const args = ['run', kernel, '--target', 'xen', '--memory', '64M', '--append', append, ...options];
+  const child = run(PREVIRT, args, { timeout: TIMEOUT, maxBuffer: 2 ** 24 });
+  child.child.stdin?.end();
+  return (await child).stdout;
+}
+
+const WAYS = [
+  ['as initial domain of Xen 4.17', []],
+  ['as initial domain of Xen 4.14', ['--machine', '4.14']],
+  ['as initial domain of Xen 4.20', ['--machine', '4.20']],
+  ['as a domain that xl starts', ['--domain', 'domU']],
+] as const;
+
+describe('the conformance guest on Xen', () => {
+  it.for(WAYS)(
+    'prints what it prints on bare QEMU: %s',
+    async ([, options]) => {
+      const kernel = await buildConformance({ annotated: true });
+      const append = commandLineFor('xen');
+      const expected = await runOnQemu(kernel, append, 'conformance: done', TIMEOUT);
+      const actual = await xen(kernel, append, ...options);
+      const comparison = compareOutputs(expected, actual, exceptionsOf('xen'));
+      expect(comparison.differences, describeComparison(comparison)).toEqual([]);
+      // An exception that excuses nothing any more has to go.
+      expect(comparison.unused).toEqual([]);
+      expect(comparison.same).toBeGreaterThan(1900);
+      // Interrupts have come inside the loops that wait for them.
+      expect(actual).toMatch(/^# \w+: enough: /m);
+      expect(actual).not.toMatch(/^# \w+: too few: /m);
+    },
+    2 * TIMEOUT,
+  );
+});
