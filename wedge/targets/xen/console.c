@@ -1,4 +1,7 @@
-/* The console of the initial domain: Xen's own, by hypercall. */
+/*
+ * The console: of the initial domain Xen's own, by hypercall; of any other a
+ * page shared with the initial domain, two rings of bytes (xen/io/console.h).
+ */
 
 #include "core/port.h"
 #include "xen.h"
@@ -6,18 +9,77 @@
 evtchn_port_t console_port;
 bool console_has_input;
 
-void xen_console_start(void) {
+static u8 ring_page[PAGE_SIZE] __attribute__((aligned(4096)));
+static volatile struct xencons_interface *const ring = (volatile void *)ring_page;
+
+static bool is_initial(void) { return start_info->flags & SIF_INITDOMAIN; }
+
+static evtchn_port_t bind_console(void) {
     evtchn_bind_virq_t bind = {.virq = VIRQ_CONSOLE};
     long result = HYPERCALL(event_channel_op, EVTCHNOP_bind_virq, &bind);
     if (result)
         xen_refused("event_channel_op bind_virq", result, VIRQ_CONSOLE, 0);
-    console_port = bind.port;
+    return bind.port;
+}
+
+void xen_console_start(void) {
+    if (is_initial()) {
+        console_port = bind_console();
+    } else {
+        console_port = start_info->console.domU.evtchn;
+        memory_map_own(ring_page, (mfn_t){start_info->console.domU.mfn}, true);
+    }
     shared_info.evtchn_mask[console_port / 32] &= ~(1u << console_port % 32);
 }
 
-void port_transmit(const u8 *bytes, u32 length) { HYPERCALL(console_io, CONSOLEIO_write, length, bytes); }
+static void notify(void) {
+    evtchn_send_t send = {.port = console_port};
+    HYPERCALL(event_channel_op, EVTCHNOP_send, &send);
+}
+
+static void ring_transmit(const u8 *bytes, u32 length) {
+    while (length) {
+        u32 used = ring->out_prod - ring->out_cons;
+        if (used >= sizeof ring->out) {
+            notify();
+            HYPERCALL(sched_op, SCHEDOP_yield, 0);
+            continue;
+        }
+        for (; length && used < sizeof ring->out; length--, used++) {
+            ring->out[ring->out_prod % sizeof ring->out] = *bytes++;
+            __atomic_thread_fence(__ATOMIC_RELEASE);
+            ring->out_prod++;
+        }
+    }
+    notify();
+}
+
+static s32 ring_receive(u8 *bytes, u32 size) {
+    u32 count = 0;
+    u32 available = ring->in_prod - ring->in_cons;
+    if (available > sizeof ring->in)
+        available = 0; /* the other side is broken */
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    while (count < size && count < available) {
+        bytes[count++] = ring->in[ring->in_cons % sizeof ring->in];
+        ring->in_cons++;
+    }
+    console_has_input = count < available;
+    if (count)
+        notify();
+    return count ? (s32)count : -1;
+}
+
+void port_transmit(const u8 *bytes, u32 length) {
+    if (is_initial())
+        HYPERCALL(console_io, CONSOLEIO_write, length, bytes);
+    else
+        ring_transmit(bytes, length);
+}
 
 s32 port_receive(u8 *bytes, u32 size) {
+    if (!is_initial())
+        return ring_receive(bytes, size);
     long got = HYPERCALL(console_io, CONSOLEIO_read, size, bytes);
     console_has_input = got == (long)size;
     return got > 0 ? got : -1;
@@ -34,11 +96,14 @@ void port_message(const char *text) { port_transmit((const u8 *)text, length_of(
 
 void console_poll(void) { console_input(console_has_input); }
 
+/* The last line tells whoever runs the domain how it ended; of the reasons Xen knows, all look the same from outside. */
 void port_end(int status) {
     char line[] = "previrt: status N\n";
     line[sizeof line - 3] = '0' + status;
     port_message(line);
-    sched_shutdown_t shutdown = {.reason = SHUTDOWN_reboot};
+    while (!is_initial() && ring->out_cons != ring->out_prod)
+        HYPERCALL(sched_op, SCHEDOP_yield, 0);
+    sched_shutdown_t shutdown = {.reason = is_initial() ? SHUTDOWN_reboot : SHUTDOWN_poweroff};
     for (;;)
         HYPERCALL(sched_op, SCHEDOP_shutdown, &shutdown);
 }

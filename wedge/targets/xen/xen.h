@@ -7,6 +7,7 @@
 #define __XEN_INTERFACE_VERSION__ 0x00040e00
 #include <xen/event_channel.h>
 #include <xen/features.h>
+#include <xen/io/console.h>
 #include <xen/memory.h>
 #include <xen/physdev.h>
 #include <xen/sched.h>
