@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Argument, Command } from 'commander';
 import { runMain } from '../guests/main.ts';
 import { reportError } from '../src/cli/errors.ts';
+import { InputError } from '../src/elf/input-error.ts';
 import { thisMachine } from './machine.ts';
 import type { Part } from './part.ts';
 import { annotator } from './parts/annotator.ts';
@@ -38,12 +39,19 @@ async function bench(names: readonly string[], json: boolean): Promise<void> {
   const chosen = names.length === 0 ? PARTS : PARTS.filter(({ name }) => names.includes(name));
   const machine = thisMachine();
   const results: PartResult[] = [];
+  let interrupted = false;
+  process.on('SIGINT', () => {
+    interrupted = true;
+  });
   const folder = mkdtempSync(join(tmpdir(), 'previrt-bench-'));
   try {
     for (const part of chosen)
       try {
         results.push({ part: part.name, ...(await part.run(folder)) });
+        if (interrupted) throw new InputError('interrupted');
       } catch (error) {
+        // The part's programs have got the same Ctrl-C: nothing is wrong with it.
+        if (interrupted) throw error;
         process.exitCode = reportError(error, (text) => process.stderr.write(`${part.name}: ${text}`));
       }
   } finally {

@@ -41,7 +41,16 @@ export async function execute(
   { program, args, env }: Command,
   onLine: (line: string) => void = () => {},
 ): Promise<string[]> {
-  const pinned = ['--kill-after=10', String(LIMIT), 'taskset', '--cpu-list', String(PROCESSOR), program];
+  // In the foreground: a Ctrl-C is for the program too.
+  const pinned = [
+    '--foreground',
+    '--kill-after=10',
+    String(LIMIT),
+    'taskset',
+    '--cpu-list',
+    String(PROCESSOR),
+    program,
+  ];
   const output = await runProgram('timeout', [...pinned, ...args], { onLine, ...(env && { env }) });
   // A guest's console ends lines with CR LF.
   return output.split('\n').map((line) => line.trimEnd());
