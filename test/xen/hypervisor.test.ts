@@ -1,6 +1,6 @@
 /** Xen and QEMU with a guest of a few lines as the initial domain. */
 
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -10,6 +10,7 @@ import { buildXen } from '../../guests/xen/hypervisor.ts';
 import { XEN_VERSIONS, type XenVersion } from '../../guests/xen/release.ts';
 import { RUN_STATUS } from '../../src/targets/target.ts';
 import { runXen, type XenRun } from '../../src/targets/xen/hypervisor.ts';
+import { withConsole } from './console.ts';
 import { buildWords } from './words.ts';
 
 /** Building a Xen takes minutes, if no one has done so yet. */
@@ -33,17 +34,9 @@ interface Settings extends Partial<XenRun> {
 }
 
 /** Runs the words to their end. */
-async function run(commandLine: string, { version = '4.17', typed = '', ...settings }: Settings = {}) {
-  const path = (name: string): string => join(folder, name);
-  writeFileSync(path('input'), typed);
-  const console = {
-    input: openSync(path('input'), 'r'),
-    output: openSync(path('output'), 'w'),
-    messages: openSync(path('messages'), 'w'),
-    terminal: false,
-  };
-  try {
-    const status = await runXen({
+const run = (commandLine: string, { version = '4.17', typed = '', ...settings }: Settings = {}) =>
+  withConsole(typed, (console) =>
+    runXen({
       xen: xen.get(version)!,
       kernel: words,
       commandLine,
@@ -51,14 +44,8 @@ async function run(commandLine: string, { version = '4.17', typed = '', ...setti
       console,
       signal: AbortSignal.timeout(50_000),
       ...settings,
-    });
-    const [output, messages] = ['output', 'messages'].map((name) => readFileSync(path(name), 'latin1'));
-    return { status, output, messages };
-  } finally {
-    closeSync(console.output);
-    closeSync(console.messages);
-  }
-}
+    }),
+  );
 
 test.each(XEN_VERSIONS)('a 32-bit guest on Xen %s', async (version) => {
   const result = await run('print:Hello_Xen| shutdown:1', { version });
@@ -90,8 +77,13 @@ test('all that the guest prints, in order, also when nobody reads for a while', 
 
 test('the guest reads what is typed', async () => {
   const typed = `${'0123456789'.repeat(40)}\n`;
-  const { output } = await run('line shutdown:1', { typed });
-  expect(output).toBe(typed);
+  const { output } = await run('print:> line shutdown:1', { typed });
+  expect(output).toBe(`>${typed}`);
+});
+
+test('the guest reads before it prints', async () => {
+  const { output } = await run('line shutdown:1', { typed: 'first\n' });
+  expect(output).toBe('first\n');
 });
 
 test('an aborted run ends', async () => {

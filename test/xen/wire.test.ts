@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { XenWire } from '../../src/targets/xen/wire.ts';
+import { Preamble, XenWire } from '../../src/targets/xen/wire.ts';
 
 const HANDED_OVER = '(XEN) [    0.500000] *** Serial input to DOM0\r\n';
 
@@ -77,4 +77,19 @@ test('what the guest prints comes through, however the line cuts it and Xen inte
       expect(messages.length).toBe(parts.length + 1);
     }),
   );
+});
+
+test('a preamble ends with its last line', () => {
+  const preamble = new Preamble('previrt: console');
+  const shown = ['one\nprevirt: con', 'sole\nguest', ' text'].map((text) =>
+    Buffer.from(preamble.receive(Buffer.from(text))).toString(),
+  );
+  expect(shown).toEqual(['', 'guest', ' text']);
+  expect(preamble.over).toBe(true);
+});
+
+test('a preamble that does not end', () => {
+  const preamble = new Preamble('previrt: console');
+  preamble.receive(Buffer.from('one\nxl create: no\n\n'));
+  expect(preamble).toMatchObject({ over: false, lastLine: 'xl create: no' });
 });

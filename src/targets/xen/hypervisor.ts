@@ -9,7 +9,8 @@
  * Not QEMU's debug-exit device: a domain that `xl` starts could not reach it.
  *
  * Input: Xen keeps 128 bytes for its initial domain and drops what exceeds
- * them. So it gets a few at a time, from when the domain runs.
+ * them. So it gets a few at a time, from when the domain has shown by writing
+ * that it runs, or has had time to.
  */
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
@@ -52,6 +53,8 @@ const SILENCE = 200;
 /** Bytes of input at a time, and milliseconds from one to the next. */
 const INPUT_PORTION = 32;
 const INPUT_INTERVAL = 10;
+/** Milliseconds after which a domain that writes nothing may get input. */
+const INPUT_DELAY = 3000;
 /** Messages of Xen that are kept, and of these shown after a failure. */
 const LOG = 400;
 const TAIL = 40;
@@ -79,7 +82,7 @@ export interface XenRun {
   readonly signal: AbortSignal;
 }
 
-/** Why Xen did not start the domain: what its log then says, and what to do. */
+/** Why the guest was not started: what Xen or its toolstack then says, and what to do. */
 const REFUSALS: readonly { readonly log: RegExp; readonly what: string; readonly advice: string }[] = [
   {
     log: /CONFIG_PV32 missing|^Dom0 failed to switch to compat/,
@@ -87,12 +90,12 @@ const REFUSALS: readonly { readonly log: RegExp; readonly what: string; readonly
     advice: 'use one that is built with CONFIG_PV32',
   },
   {
-    log: /Not enough (RAM|memory)|allocation (is )?too small|^Dom0 memory clipped/,
+    log: /Not enough (RAM|memory)|allocation (is )?too small|^Dom0 memory clipped|Out of memory/,
     what: 'too little memory for the domain',
     advice: 'give it more with --memory',
   },
   {
-    log: /^ERROR: |^Mismatch between Xen and DOM0 kernel|^Failed to load the kernel/,
+    log: /^ERROR: |^Mismatch between Xen and DOM0 kernel|^Failed to load the kernel|no loader found/,
     what: 'Xen does not take this kernel',
     advice: 'burn it for Xen: previrt burn --target xen',
   },
@@ -194,11 +197,11 @@ class Input {
 /** Why the guest was not started. */
 function refusal(log: readonly string[], preamble: Preamble): InputError {
   for (const { log: pattern, what, advice } of REFUSALS) {
-    const line = log.find((message) => pattern.test(message));
-    if (line !== undefined) return new InputError(`${what}: Xen says "${line.trim()}"`, advice);
+    const line = [...log, preamble.lastLine].find((message) => pattern.test(message));
+    if (line !== undefined) return new InputError(`${what}: "${line.trim()}"`, advice);
   }
   const last = log.findLast((message) => /\w/.test(message) && !ENDS.some((end) => end.log.test(message)));
-  const why = preamble.lastLine || (last ? `Xen says "${last.trim()}"` : 'Xen says nothing');
+  const why = preamble.lastLine || (last ? `"${last.trim()}"` : 'Xen says nothing');
   return new InputError(`the guest was not started: ${why}`);
 }
 
@@ -231,6 +234,9 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   const show = (bytes: Uint8Array): void => terminal.write(preamble.receive(bytes));
   const silence = setTimeout(() => show(wire.flush()), SILENCE);
   let started = false;
+  /** The domain has written something, the preamble included. */
+  let alive = false;
+  let patience: NodeJS.Timeout | undefined;
   qemu.stdout.on('data', (bytes: Buffer) => {
     const { guest, messages } = wire.receive(bytes);
     show(guest);
@@ -240,8 +246,10 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
       started = true;
       clearTimeout(start);
       log = [];
-      input.open();
+      patience = setTimeout(() => input.open(), INPUT_DELAY);
     }
+    alive ||= guest.length > 0;
+    if (started && alive) input.open();
     const end = ENDS.find((entry) => messages.some((message) => entry.log.test(message)));
     if (!end) return;
     outcome = end.status;
@@ -256,6 +264,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   } finally {
     clearTimeout(start);
     clearTimeout(silence);
+    clearTimeout(patience);
     run.signal.removeEventListener('abort', abort);
     input.close();
     terminal.close();
