@@ -10,7 +10,7 @@ import { buildInitramfs } from '../../guests/linux/initramfs.ts';
 import { buildKernel } from '../../guests/linux/kernel.ts';
 import { RUN_STATUS } from '../../src/targets/target.ts';
 import { type Ending, Guest, PREVIRT } from './guest.ts';
-import { FULL, MACHINES, type MachineName } from './machines.ts';
+import { FULL, MACHINES, type MachineName, WITH_DISK } from './machines.ts';
 import { DISK_DIALOGUE, diskPattern, POWER_OFF, SCENARIOS, type Scenario } from './scenarios.ts';
 
 /** Milliseconds that one line of a dialogue may take on the fastest machine. */
@@ -114,7 +114,7 @@ export function playOn(name: MachineName): void {
       TEST_LIMIT,
     );
 
-    if (isMachine(FULL, name))
+    if (isMachine(WITH_DISK, name))
       it(
         'writes a disk that is clean and complete afterwards',
         async () => {

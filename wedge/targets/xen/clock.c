@@ -63,6 +63,14 @@ void clock_arm(void) {
     HYPERCALL(set_timer_op, at, at >> 32);
 }
 
+void port_wait(evtchn_port_t port, u32 timeout) {
+    evtchn_port_t ports[] = {port};
+    sched_poll_t poll = {.nr_ports = 1, .timeout = system_time() + timeout};
+    set_xen_guest_handle(poll.ports, ports);
+    HYPERCALL(sched_op, SCHEDOP_poll, &poll);
+    events_take();
+}
+
 /* Events stay masked: SCHEDOP_poll wakes for its ports all the same. */
 void clock_wait(void) {
     evtchn_port_t ports[] = {timer_port, console_port};

@@ -12,8 +12,6 @@ bool console_has_input;
 static u8 ring_page[PAGE_SIZE] __attribute__((aligned(4096)));
 static volatile struct xencons_interface *const ring = (volatile void *)ring_page;
 
-static bool is_initial(void) { return start_info->flags & SIF_INITDOMAIN; }
-
 static evtchn_port_t bind_console(void) {
     evtchn_bind_virq_t bind = {.virq = VIRQ_CONSOLE};
     long result = HYPERCALL(event_channel_op, EVTCHNOP_bind_virq, &bind);

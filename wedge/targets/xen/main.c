@@ -9,11 +9,13 @@
  *   entry.S     burned sites call here; switch.S brings them and Xen's traps to C and back
  *   traps.c     traps and events, as Xen tells of them
  *   clock.c     time and the timer; console.c what the UART is connected to
+ *   disk.c      what virtio-blk is connected to, found through store.c
  */
 
 #include "core/emulate.h"
 #include "core/port.h"
 #include "devices/devices.h"
+#include "store.h"
 #include "xen.h"
 
 start_info_t *start_info;
@@ -69,6 +71,10 @@ __attribute__((noreturn)) void xen_main(start_info_t *info) {
     xen_console_start();
     traps_start();
     clock_start();
+    if (!is_initial()) {
+        store_start();
+        disk_start();
+    }
     start_sites(boot_image());
     memory_load(boot_image());
     shadow_start();

@@ -5,9 +5,19 @@
 #include <stdint.h>
 
 #define __XEN_INTERFACE_VERSION__ 0x00040e00
+/* What the rings in these headers order their accesses with. */
+#define xen_mb() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define xen_rmb() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define xen_wmb() __atomic_thread_fence(__ATOMIC_RELEASE)
+
 #include <xen/event_channel.h>
 #include <xen/features.h>
+#include <xen/grant_table.h>
+#include <xen/io/blkif.h>
 #include <xen/io/console.h>
+#include <xen/io/protocols.h>
+#include <xen/io/xenbus.h>
+#include <xen/io/xs_wire.h>
 #include <xen/memory.h>
 #include <xen/physdev.h>
 #include <xen/sched.h>
@@ -90,12 +100,20 @@ void segments_start(void);
 /* --- clock.c --- */
 
 void clock_start(void);
+/* Waits for an event at a port, `timeout` nanoseconds at most; it may be one that came before. */
+void port_wait(evtchn_port_t port, u32 timeout);
 
 /* --- console.c --- */
 
+/* The domain that Xen starts by itself, which owns the machine. */
+static inline bool is_initial(void) { return start_info->flags & SIF_INITDOMAIN; }
 void xen_console_start(void);
 extern evtchn_port_t console_port, timer_port;
 extern bool console_has_input;
+
+/* --- disk.c --- */
+
+void disk_start(void);
 
 /* --- switch.S --- */
 
