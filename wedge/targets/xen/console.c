@@ -7,7 +7,11 @@
 #include "xen.h"
 
 evtchn_port_t console_port;
-bool console_has_input;
+
+/* Input until the UART has room for it: Xen keeps 128 bytes and drops the rest. */
+#define INPUT_SIZE 65536u
+static u8 input[INPUT_SIZE];
+static u32 input_taken, input_given;
 
 static u8 ring_page[PAGE_SIZE] __attribute__((aligned(4096)));
 static volatile struct xencons_interface *const ring = (volatile void *)ring_page;
@@ -52,7 +56,7 @@ static void ring_transmit(const u8 *bytes, u32 length) {
     notify();
 }
 
-static s32 ring_receive(u8 *bytes, u32 size) {
+static u32 ring_receive(u8 *bytes, u32 size) {
     u32 count = 0;
     u32 available = ring->in_prod - ring->in_cons;
     if (available > sizeof ring->in)
@@ -62,10 +66,26 @@ static s32 ring_receive(u8 *bytes, u32 size) {
         bytes[count++] = ring->in[ring->in_cons % sizeof ring->in];
         ring->in_cons++;
     }
-    console_has_input = count < available;
     if (count)
         notify();
-    return count ? (s32)count : -1;
+    return count;
+}
+
+void xen_console_take(void) {
+    u8 bytes[128];
+    u32 room, got;
+    do {
+        room = INPUT_SIZE - (input_taken - input_given);
+        if (room > sizeof bytes)
+            room = sizeof bytes;
+        if (!room)
+            return;
+        got = is_initial() ? (u32)HYPERCALL(console_io, CONSOLEIO_read, room, bytes) : ring_receive(bytes, room);
+        if (got > room)
+            return; /* an error */
+        for (u32 i = 0; i < got; i++)
+            input[input_taken++ % INPUT_SIZE] = bytes[i];
+    } while (got == room);
 }
 
 void port_transmit(const u8 *bytes, u32 length) {
@@ -76,11 +96,10 @@ void port_transmit(const u8 *bytes, u32 length) {
 }
 
 s32 port_receive(u8 *bytes, u32 size) {
-    if (!is_initial())
-        return ring_receive(bytes, size);
-    long got = HYPERCALL(console_io, CONSOLEIO_read, size, bytes);
-    console_has_input = got == (long)size;
-    return got > 0 ? got : -1;
+    u32 count = 0;
+    while (count < size && input_given != input_taken)
+        bytes[count++] = input[input_given++ % INPUT_SIZE];
+    return count ? (s32)count : -1;
 }
 
 static u32 length_of(const char *text) {
@@ -92,7 +111,11 @@ static u32 length_of(const char *text) {
 
 void port_message(const char *text) { port_transmit((const u8 *)text, length_of(text)); }
 
-void console_poll(void) { console_input(console_has_input); }
+void console_poll(void) {
+    if (!is_initial())
+        xen_console_take(); /* what there was no room for */
+    console_input(input_given != input_taken);
+}
 
 /* The last line tells whoever runs the domain how it ended; of the reasons Xen knows, all look the same from outside. */
 void port_end(int status) {

@@ -48,7 +48,7 @@ void events_take(void) {
         words &= words - 1;
         u32 ports = __atomic_exchange_n(&shared_info.evtchn_pending[word], 0, __ATOMIC_SEQ_CST);
         if (console_port / 32 == word && (ports & 1u << console_port % 32))
-            console_has_input = true;
+            xen_console_take();
     }
     attention = 1;
     cpu.pending = 1;

@@ -109,7 +109,8 @@ void port_wait(evtchn_port_t port, u32 timeout);
 static inline bool is_initial(void) { return start_info->flags & SIF_INITDOMAIN; }
 void xen_console_start(void);
 extern evtchn_port_t console_port, timer_port;
-extern bool console_has_input;
+/* Takes what input there is. */
+void xen_console_take(void);
 
 /* --- disk.c --- */
 
