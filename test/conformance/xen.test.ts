@@ -29,9 +29,9 @@ const WAYS = [
 ] as const;
 
 describe('the conformance guest on Xen', () => {
-  it.for(WAYS)(
+  it.each(WAYS)(
     'prints what it prints on bare QEMU: %s',
-    async ([, options]) => {
+    async (_, options) => {
       const kernel = await buildConformance({ annotated: true });
       const append = commandLineFor('xen');
       const expected = await runOnQemu(kernel, append, 'conformance: done', TIMEOUT);
