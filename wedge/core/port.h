@@ -11,9 +11,10 @@
 /* --- Guest-physical memory --- */
 
 /*
- * Host pointer to guest RAM [address, address + size), valid until the wedge
- * ends, or NULL if any byte of it lies outside RAM. The guest controls both
- * arguments: this is the only way to its memory.
+ * Host pointer to guest RAM [address, address + size), or NULL if any byte of
+ * it lies outside RAM, or there is more of it than the target can show at once
+ * (256 KiB it can). Valid for the next 60 calls at least. The guest controls
+ * both arguments: this is the only way to its memory.
  */
 void *port_ram(gpa_t address, u64 size);
 

@@ -72,6 +72,8 @@ static void break_device(const char *why) {
     port_warn(why);
 }
 
+static struct ring *queue(void) { return port_ram(gpa((u64)blk->queue_pfn * PAGE_SIZE), sizeof(struct ring)); }
+
 static struct descriptor *descriptor_at(struct ring *ring, u16 index) {
     return index < QUEUE_SIZE ? &ring->descriptors[index] : NULL;
 }
@@ -84,21 +86,40 @@ static int transfer_sectors(const struct request *request, u64 sector, void *dat
     return error ? IO_ERROR : OK;
 }
 
+/* As much of RAM as is asked for at once. */
+#define PIECE 0x10000u
+
+static u32 piece(const struct descriptor *data, u32 offset) {
+    u32 rest = data->length - offset;
+    return rest < PIECE ? rest : PIECE;
+}
+
+/* Nothing is transferred if any of the data lies outside RAM. */
+static int transfer_data(const struct request *request, const struct descriptor *data, u64 done) {
+    u64 sector = request->sector + done / SECTOR;
+    for (u32 offset = 0; offset < data->length; offset += PIECE)
+        if (!port_ram(gpa(data->address + offset), piece(data, offset)))
+            return IO_ERROR;
+    int status = OK;
+    for (u32 offset = 0; offset < data->length && status == OK; offset += PIECE) {
+        void *memory = port_ram(gpa(data->address + offset), piece(data, offset));
+        status = transfer_sectors(request, sector + offset / SECTOR, memory, piece(data, offset));
+    }
+    return status;
+}
+
 /* Carries out the part of a request that one data descriptor describes, `done` bytes into its data. */
 static int transfer(const struct request *request, const struct descriptor *data, u64 done) {
     static const char identity[20] = "previrt";
     bool to_guest = data->flags & DESC_WRITE;
-    void *memory = port_ram(gpa(data->address), data->length);
-    if (!memory)
-        return IO_ERROR;
+    void *memory;
     switch (request->type) {
     case TYPE_IN:
     case TYPE_OUT:
-        if (to_guest != (request->type == TYPE_IN))
-            return IO_ERROR;
-        return transfer_sectors(request, request->sector + done / SECTOR, memory, data->length);
+        return to_guest == (request->type == TYPE_IN) ? transfer_data(request, data, done) : IO_ERROR;
     case TYPE_GET_ID:
-        if (!to_guest || done || data->length < sizeof(identity))
+        memory = port_ram(gpa(data->address), sizeof(identity));
+        if (!memory || !to_guest || done || data->length < sizeof(identity))
             return IO_ERROR;
         memcpy(memory, identity, sizeof(identity));
         return OK;
@@ -125,7 +146,7 @@ static int finish(const struct request *request) {
  * copied before it is looked at, because a read may well overwrite the ring.
  * False if the chain is malformed.
  */
-static bool process(struct ring *ring, u16 head, u32 *written) {
+static bool process(u16 head, u32 *written) {
     struct request request;
     struct descriptor current;
     int status = OK;
@@ -133,7 +154,7 @@ static bool process(struct ring *ring, u16 head, u32 *written) {
     u16 index = head;
     *written = 0;
     for (unsigned position = 0; position < QUEUE_SIZE; position++) {
-        struct descriptor *descriptor = descriptor_at(ring, index);
+        struct descriptor *descriptor = descriptor_at(queue(), index);
         if (!descriptor)
             return false;
         current = *descriptor;
@@ -165,8 +186,6 @@ static bool process(struct ring *ring, u16 head, u32 *written) {
     return false; /* a loop */
 }
 
-static struct ring *queue(void) { return port_ram(gpa((u64)blk->queue_pfn * PAGE_SIZE), sizeof(struct ring)); }
-
 static void notify(void) {
     struct ring *ring = queue();
     if (!blk->queue_pfn || blk->broken)
@@ -184,7 +203,9 @@ static void notify(void) {
     for (; completed < waiting; completed++) {
         u32 written;
         u16 head = ring->available.entries[blk->last_avail++ % QUEUE_SIZE];
-        if (!process(ring, head, &written)) {
+        bool well_formed = process(head, &written);
+        ring = queue(); /* the pointer is good for some accesses only */
+        if (!well_formed) {
             break_device("virtio-blk: malformed request");
             break;
         }

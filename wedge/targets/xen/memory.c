@@ -139,23 +139,43 @@ void memory_load(const struct boot_header *boot) {
 #define WINDOW_RUN 64u /* pages that can be asked for at once */
 #define BUCKETS 1024u
 
+#define LIFETIME 64u   /* calls for which what was asked for stays */
+
 static u32 window_page[WINDOWS]; /* guest-physical page + 1 */
+static u32 window_used[WINDOWS]; /* by which call last */
+static u32 calls = LIFETIME;
 static u16 bucket[BUCKETS];      /* where a page was seen last, by its number */
 static u32 window_next;
 
 static u8 *window(u32 slot) { return (u8 *)(XEN_HOLE - (WINDOWS - slot) * PAGE_SIZE); }
 
 static u32 open_windows(u32 page, u32 count) {
-    if (window_next + count > WINDOWS)
-        window_next = 0;
-    u32 slot = window_next;
-    window_next += count;
+    u32 slot = window_next, free = 0;
+    while (free < count) {
+        if (slot == WINDOWS) {
+            slot = free = 0;
+            continue;
+        }
+        free = calls - window_used[slot++] < LIFETIME ? 0 : free + 1;
+    }
+    window_next = slot;
+    slot -= count;
     for (u32 i = 0; i < count; i++) {
         map_page((u32)window(slot + i), (mfn_t){ram[page + i]}, PAGE_RW);
         window_page[slot + i] = page + i + 1;
         bucket[(page + i) % BUCKETS] = slot + i;
     }
     return slot;
+}
+
+/* Whether the windows from a slot on show pages that follow each other. */
+static bool shows(u32 slot, u32 page, u32 count) {
+    if (slot + count > WINDOWS)
+        return false;
+    for (u32 i = 0; i < count; i++)
+        if (window_page[slot + i] != page + i + 1)
+            return false;
+    return true;
 }
 
 void *port_ram(gpa_t address, u64 size) {
@@ -167,7 +187,10 @@ void *port_ram(gpa_t address, u64 size) {
     if (count > WINDOW_RUN)
         return NULL;
     u32 slot = bucket[page % BUCKETS];
-    if (count > 1 || window_page[slot] != page + 1)
+    calls++;
+    if (!shows(slot, page, count))
         slot = open_windows(page, count);
+    for (u32 i = 0; i < count; i++)
+        window_used[slot + i] = calls;
     return window(slot) + offset;
 }

@@ -85,9 +85,10 @@ static bool mirror_all(void) {
             changed |= mirror_slot(slot++);
             continue;
         }
-        for (; count && slot < MIRRORED; count--, slot++, guest++)
-            if (!same(*guest, seen[slot]))
-                changed |= mirror_slot(slot);
+        for (; count && slot < MIRRORED && same(*guest, seen[slot]); count--, slot++, guest++)
+            ;
+        if (count && slot < MIRRORED)
+            changed |= mirror_slot(slot++);
     }
     return changed;
 }
