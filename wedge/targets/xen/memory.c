@@ -24,6 +24,10 @@ static u32 next_own;   /* address of the first page behind all that the wedge us
 static u32 *ram; /* machine page frames of guest RAM */
 static u32 ram_pages;
 
+#define WINDOWS 256u
+
+static u8 *window(u32 slot) { return (u8 *)(XEN_HOLE - (WINDOWS - slot) * PAGE_SIZE); }
+
 static u32 frame_of(const void *at) { return ((u32)at - image) / PAGE_SIZE; }
 
 mfn_t memory_own_page(const void *at) { return (mfn_t){machines[frame_of(at)]}; }
@@ -68,7 +72,7 @@ mfn_t memory_take_page(void) {
 /* More pages of the wedge's own, one after the other. */
 static void *grow(u32 pages) {
     u32 start = next_own;
-    if (next_own + pages * PAGE_SIZE > XEN_HOLE)
+    if (next_own + pages * PAGE_SIZE > (u32)window(0))
         xen_fail("the guest's memory is too large for the wedge's tables");
     for (; pages--; next_own += PAGE_SIZE)
         map_page(next_own, memory_take_page(), PAGE_RW);
@@ -135,7 +139,6 @@ void memory_load(const struct boot_header *boot) {
 
 /* --- Windows --- */
 
-#define WINDOWS 256u
 #define WINDOW_RUN 64u /* pages that can be asked for at once */
 #define BUCKETS 1024u
 
@@ -146,8 +149,6 @@ static u32 window_used[WINDOWS]; /* by which call last */
 static u32 calls = LIFETIME;
 static u16 bucket[BUCKETS];      /* where a page was seen last, by its number */
 static u32 window_next;
-
-static u8 *window(u32 slot) { return (u8 *)(XEN_HOLE - (WINDOWS - slot) * PAGE_SIZE); }
 
 static u32 open_windows(u32 page, u32 count) {
     u32 slot = window_next, free = 0;
