@@ -9,13 +9,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findSection, parseElf, sectionBytes } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
-import { type BootOptions, linkOffset } from '../../machine/boot-plan.ts';
-import { linuxBootPlan } from '../../machine/linux-boot.ts';
-import { isMultiboot, multibootPlan } from '../../machine/multiboot.ts';
-import { linuxCommandLine } from '../../machine/virtual-pc.ts';
+import { linkOffset } from '../../machine/boot-plan.ts';
 import { burn } from '../../substitution/burn.ts';
 import { BURN_SECTIONS, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
 import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
+import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
 import { RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
@@ -23,9 +21,6 @@ import { cacheRoot } from '../wedge-build.ts';
 import { buildHostedWedge } from './build.ts';
 import { hostedChecks } from './check.ts';
 import { symbolizer } from './symbolize.ts';
-
-/** What a Linux kernel prints last when it panics. */
-const LINUX_PANIC = '---[ end Kernel panic';
 
 /** Said plainly at each start: what --isolation=none means. */
 const ISOLATION_NOTE =
@@ -80,24 +75,19 @@ function openDisk(path: string): { fd: number; size: number } {
 
 async function run(options: RunOptions): Promise<RunStatus> {
   const image = parseElf(await burned(options));
-  const multiboot = isMultiboot(image);
-  const boot: BootOptions = {
-    memory: options.memory,
-    commandLine: multiboot ? options.append : linuxCommandLine(options.append),
-    initrd: options.initrd,
-  };
+  const { plan, panicPattern } = prepareBoot(image, options);
   const wedge = findSection(image, BURN_SECTIONS.wedge);
   if (!wedge) throw new InputError('the image carries no wedge', 'burn it again');
   const program = await wedgeProgram(sectionBytes(image, wedge));
   const disk = options.disk === undefined ? undefined : openDisk(options.disk);
   const bootFd = await anonymousFile(
     bootFile({
-      plan: multiboot ? multibootPlan(image, boot) : linuxBootPlan(image, boot),
+      plan,
       ramSize: options.memory,
       sites: readPatchTable(image),
       linkOffset: linkOffset(image),
       diskSize: disk?.size,
-      panicPattern: multiboot ? '' : LINUX_PANIC,
+      panicPattern: panicPattern ?? '',
       escape: options.console.terminal,
     }),
   );
