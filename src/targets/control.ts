@@ -14,6 +14,9 @@ export const KNOWN_DESCRIPTOR = defineStruct(
   ],
 );
 
+/** Linux has three TLS descriptors. */
+export const WATCHED = 4;
+
 export const CONTROL = defineStruct(
   'control',
   'The control page: the virtual CPU and what the entry code needs.',
@@ -47,6 +50,11 @@ export const CONTROL = defineStruct(
     ['user_flags', 'u32', ''],
     ['user_tls', KNOWN_DESCRIPTOR, "what the real GS's base comes from; address 0: GS is null"],
     ['user_tls_selector', 'u32', ''],
+    [
+      'watched',
+      [KNOWN_DESCRIPTOR, WATCHED],
+      'Xen: what else user code may load that the guest changes by plain stores',
+    ],
     ['return_eip', 'u32', 'where the short way back jumps to'],
     ['real_selectors', ['u16', 6], 'what the real segment registers hold, in the order of their encoding'],
     ['kept_eax', 'u32', 'registers of the short way back, which it needs itself'],

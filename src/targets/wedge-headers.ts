@@ -16,7 +16,7 @@ import { DOMAINS, SITE_KINDS } from '../x86/site-kinds.ts';
 import { SITE_FLAGS } from '../x86/site-record.ts';
 import { cOffsets, cStruct } from '../x86/struct.ts';
 import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './boot-layout.ts';
-import { CONTROL, KNOWN_DESCRIPTOR } from './control.ts';
+import { CONTROL, KNOWN_DESCRIPTOR, WATCHED } from './control.ts';
 import { RUN_STATUS } from './target.ts';
 
 export const hex = (value: number): string => `0x${value.toString(16)}`;
@@ -33,6 +33,8 @@ const constants = (): string =>
     define('ENTRY_BASE', hex(ENTRY_BASE)),
     define('ENTRY_SIZE', String(ENTRY_SIZE)),
     define('ENTRY_COUNT', String(WEDGE_ENTRIES.length)),
+    define('WATCHED', String(WATCHED)),
+    define('KNOWN_DESCRIPTOR_SIZE', String(KNOWN_DESCRIPTOR.size)),
     ...Object.entries(RUN_STATUS).map(([name, value]) =>
       define(`STATUS_${name.toUpperCase()}`, String(value)),
     ),

@@ -58,6 +58,17 @@ export const SCENARIOS: readonly Scenario[] = [
     status: RUN_STATUS.done,
   },
   {
+    // An interrupt in the last instructions of a return to user code once left it with the trap flag set.
+    title: 'two million system calls, the clock ticking in all of their instructions',
+    on: ['hosted', 'qemu', 'xen'],
+    initramfs: 'busybox',
+    dialogue: [
+      ['dd if=/dev/zero of=/dev/null bs=1 count=1000000; echo status $?', /^status 0\r$/m],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+  },
+  {
     title: 'Ctrl-C goes to the guest',
     on: ALL,
     initramfs: 'busybox',

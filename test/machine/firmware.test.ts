@@ -8,7 +8,14 @@ import { describe, expect, it } from 'vitest';
 import { firmware } from '../../src/machine/firmware.ts';
 import { guestPhysical } from '../../src/x86/address.ts';
 
-const PLAN = { entry: guestPhysical(0x1234567), eax: 0x11, ebx: 0x22, esi: 0x33, esp: guestPhysical(0x44), chunks: [] };
+const PLAN = {
+  entry: guestPhysical(0x1234567),
+  eax: 0x11,
+  ebx: 0x22,
+  esi: 0x33,
+  esp: guestPhysical(0x44),
+  chunks: [],
+};
 
 /** Where 32-bit code begins if there is no disk. */
 const ENTRY = 0x18;

@@ -214,6 +214,8 @@ static void run_operation(operation *operate, u32 end) {
 
 void take_flags(u32 real) {
     u32 apart = cpu.cpl == 3 ? 0 : FLAGS_APART;
+    if (cpu.cpl == 3 && wedge_stepping)
+        real &= ~(u32)FLAG_TF; /* ours: the way back to user code was finished by it */
     cpu.eflags = (real & ~(FLAGS_VIRTUAL | apart)) | (cpu.system_flags & apart);
 }
 

@@ -71,10 +71,11 @@ void trap_software(u8 vector, u32 length);
 /* An instruction the real processor refused: emulated, or the guest's own fault. */
 void trap_refused(u8 vector, bool has_error, u32 error);
 /*
- * An event came at guest code that has IF set, at cpu.eip. True if it may be
- * delivered here; false if one instruction has to finish first: then TF is set.
+ * An event came at guest code that has IF set, at `eip` with the real EFLAGS
+ * `flags`. True if it may be delivered here; false if one instruction has to
+ * finish first: then real TF must be set.
  */
-bool event_may_interrupt(u32 eip);
+bool event_may_interrupt(u32 eip, u32 flags);
 
 /* --- console.c: the UART's wire --- */
 

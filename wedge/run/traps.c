@@ -55,13 +55,14 @@ static bool hold_interrupt(u32 eip) {
     return shadow_held;
 }
 
-bool event_may_interrupt(u32 eip) {
+bool event_may_interrupt(u32 eip, u32 flags) {
     u32 moved;
     shadow_held = false;
     if (!in_entry_code(eip) && !(cpu.cpl == 0 && site_by_start(eip, &moved)) && !hold_interrupt(eip))
         return true;
-    /* Let the site finish; a trap follows at the next instruction boundary. */
-    wedge_stepping = true;
+    /* Let the site finish; a trap follows at the next instruction boundary, the guest's own if it steps already. */
+    if (!(flags & FLAG_TF))
+        wedge_stepping = true;
     return false;
 }
 

@@ -131,7 +131,7 @@ static void on_event(int signal, struct siginfo *info, struct ucontext *frame) {
     }
     if (!cpu.interrupt_flag)
         return;
-    if (!event_may_interrupt(context->rip)) {
+    if (!event_may_interrupt(context->rip, context->eflags)) {
         context->eflags |= FLAG_TF;
         return;
     }

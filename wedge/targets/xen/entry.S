@@ -97,13 +97,14 @@ return_to_user:
     known USER(CODE), 9f
     movl %ss:USER(DATA), %ecx
     known USER(DATA), 9f
-    movzwl %ss:SELECTOR_gs, %eax
-    cmpl %ss:USER(TLS_SELECTOR), %eax
-    jne 9f
-    cmpl $0, %ss:USER(TLS)
-    je 2f
-    movl %ss:USER(TLS), %ecx
-    known USER(TLS), 9f
+    .set place, CONTROL_PAGE + CONTROL_WATCHED
+    .rept WATCHED
+    movl %ss:place, %ecx
+    testl %ecx, %ecx
+    jz 2f
+    known place, 9f
+    .set place, place + KNOWN_DESCRIPTOR_SIZE
+    .endr
 2:  testl $0x4000, (%esp)           /* NT: a task return */
     jnz 9f
     movl $0x200, %ss:INTERRUPT_FLAG

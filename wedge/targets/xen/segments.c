@@ -63,10 +63,21 @@ static struct descriptor of_segment(const struct segment *segment) {
 
 static struct descriptor seen[MIRRORED]; /* the guest's table as it was mirrored */
 
+static void watch(u32 slot);
+
+/* Data that user code may load, but for the flat segment that all of it uses. */
+static bool is_users(struct descriptor value) {
+    u16 attributes = value.high >> 8 & 0xf0ff;
+    bool flat = value.low == 0xffff && (value.high & 0xff0f00ff) == 0x000f0000;
+    return dpl(attributes) == 3 && !(attributes & ATTR_CODE) && !flat;
+}
+
 static bool mirror_slot(u32 slot) {
     struct descriptor guest = {0, 0};
     if (slot * 8 + 7 <= cpu.gdtr.limit)
         guest_read(gva(cpu.gdtr.base + slot * 8), &guest, 8, 0);
+    if (slot && !same(guest, seen[slot]) && is_users(mirrored(guest)))
+        watch(slot);
     seen[slot] = guest;
     return slot && set_descriptor(slot, mirrored(guest));
 }
@@ -94,20 +105,30 @@ static bool mirror_all(void) {
 }
 
 /*
- * What the short way back to user code relies on for TLS (entry.S). While GS
- * is null the slot that it was loaded from last is watched on: user code may
- * load it again.
+ * What user code may load at any time and the guest changes by plain stores:
+ * the short way back to user code compares these with the guest's table
+ * (entry.S). All that changed once after user code could have seen it.
  */
-static void watch_tls(void) {
-    const struct segment *gs = &cpu.segments[GS];
-    u32 slot = gs->selector >> 3;
-    if (slot && !(gs->selector & 4) && slot < MIRRORED)
-        control.user_tls.address = cpu.gdtr.base + slot * 8;
-    control.user_tls_selector = gs->selector & 4 ? ~0u : gs->selector;
-    u32 watched = (control.user_tls.address - cpu.gdtr.base) / 8;
-    if (control.user_tls.address && watched < MIRRORED) {
-        control.user_tls.low = seen[watched].low;
-        control.user_tls.high = seen[watched].high;
+static void watch(u32 slot) {
+    static u32 next;
+    u32 address = cpu.gdtr.base + slot * 8, free = WATCHED;
+    for (u32 i = WATCHED; i--;) {
+        if (control.watched[i].address == address)
+            return;
+        if (!control.watched[i].address)
+            free = i;
+    }
+    control.watched[free < WATCHED ? free : next++ % WATCHED].address = address;
+}
+
+static void know_watched(void) {
+    for (u32 i = 0; i < WATCHED; i++) {
+        struct known_descriptor *known = &control.watched[i];
+        u32 slot = (known->address - cpu.gdtr.base) / 8;
+        if (known->address && slot < MIRRORED) {
+            known->low = seen[slot].low;
+            known->high = seen[slot].high;
+        }
     }
 }
 
@@ -185,6 +206,6 @@ bool segments_apply(bool strict) {
         real_selector[which] = loaded[which] = selector;
     }
     if (cpu.cpl == 3)
-        watch_tls();
+        know_watched();
     return changed;
 }

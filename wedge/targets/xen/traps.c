@@ -68,7 +68,7 @@ static bool on_event(struct frame *frame) {
     events_take();
     if (!cpu.interrupt_flag)
         return false;
-    if (!event_may_interrupt(frame->eip)) {
+    if (!event_may_interrupt(frame->eip, frame->eflags)) {
         frame->eflags |= FLAG_TF;
         return false;
     }
