@@ -1,12 +1,17 @@
-/** Builds every guest that the tests boot, so that no test has to wait for minutes. */
+/** Builds every guest that the tests boot, and what they boot on, so that no test has to wait for minutes. */
 
 import { buildConformance } from './conformance/build.ts';
 import { buildInitramfs, INITRAMFS_NAMES } from './linux/initramfs.ts';
 import { buildKernel } from './linux/kernel.ts';
 import { runMain } from './main.ts';
+import { buildDom0 } from './xen/dom0.ts';
+import { buildXen } from './xen/hypervisor.ts';
+import { XEN_VERSIONS } from './xen/release.ts';
 
 await runMain(async () => {
   await buildKernel('annotated');
   for (const name of INITRAMFS_NAMES) await buildInitramfs(name);
   for (const annotated of [true, false]) await buildConformance({ annotated });
+  for (const version of XEN_VERSIONS) await buildXen(version);
+  await buildDom0();
 });

@@ -8,6 +8,7 @@ import { reportError } from './errors.ts';
 import { registerInspect } from './inspect.ts';
 import { registerRun } from './run.ts';
 import { registerUnburn } from './unburn.ts';
+import { registerXlConfig } from './xl-config.ts';
 
 const COMMANDS: readonly ((program: Command) => void)[] = [
   registerInspect,
@@ -16,6 +17,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerCheck,
   registerRun,
   registerUnburn,
+  registerXlConfig,
 ];
 
 /** Commander speaks in its own voice ("error: ..."); this gives its errors ours. */

@@ -1,34 +1,19 @@
 /** `previrt run`: boots a kernel on a target, console on standard input and output. */
 
-import { type Command, InvalidArgumentError, Option } from 'commander';
-import { parseElf } from '../elf/image.ts';
-import { MAX_MEMORY, MEBIBYTE, MIN_MEMORY } from '../machine/virtual-pc.ts';
+import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
+import { type Command, Option } from 'commander';
+import { type ElfImage, parseElf } from '../elf/image.ts';
+import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
 import { inPlace } from './errors.ts';
 import { readInput } from './files.ts';
+import { memoryOption } from './memory-size.ts';
 import { DEFAULT_TARGET, findTarget, TARGETS } from './targets.ts';
-
-const SIZE_UNITS: Readonly<Record<string, number>> = {
-  '': MEBIBYTE,
-  K: 1024,
-  M: MEBIBYTE,
-  G: 1024 * MEBIBYTE,
-};
-
-/** "128M", "1G"; a bare number is MiB. */
-function memorySize(text: string): number {
-  const match = /^(\d+)([KMG]?)$/i.exec(text);
-  const size = match ? Number(match[1]) * SIZE_UNITS[match[2]!.toUpperCase()]! : Number.NaN;
-  if (!(size >= MIN_MEMORY && size <= MAX_MEMORY) || size % 4096)
-    throw new InvalidArgumentError(
-      `a size from ${MIN_MEMORY / MEBIBYTE}M to ${MAX_MEMORY / MEBIBYTE}M is wanted.`,
-    );
-  return size;
-}
 
 interface RunFlags {
   readonly target: string;
   readonly machine?: string;
-  readonly memory: number;
+  readonly memory?: number;
   readonly initrd?: string;
   readonly append: string;
   readonly disk?: string;
@@ -54,7 +39,7 @@ export function registerRun(program: Command): void {
         .choices(['dom0', 'domU'])
         .default('dom0'),
     )
-    .option('--memory <size>', 'guest memory, such as 128M or 1G', memorySize, 128 * MEBIBYTE)
+    .addOption(memoryOption())
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <text>', 'more arguments for the kernel', '')
     .option('--disk <file>', 'image of a disk, written in place')
@@ -75,6 +60,12 @@ Exit status: 0 the guest powered off or reset, 1 it could not be run,
     .action((image: string, flags: RunFlags) => run(image, flags));
 }
 
+/** Bytes of guest memory if none is asked for: an image burned for Xen has its machine in it. */
+async function usualMemory(elf: ElfImage): Promise<number> {
+  const { preparedMemory } = await import('../targets/xen/image.ts');
+  return preparedMemory(elf) ?? DEFAULT_MEMORY;
+}
+
 async function run(image: string, flags: RunFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   const bytes = readInput(image);
@@ -88,7 +79,7 @@ async function run(image: string, flags: RunFlags): Promise<void> {
   try {
     process.exitCode = await target.run({
       elf,
-      memory: flags.memory,
+      memory: flags.memory ?? (await usualMemory(elf)),
       initrd,
       append: flags.append,
       disk: flags.disk,
@@ -99,4 +90,6 @@ async function run(image: string, flags: RunFlags): Promise<void> {
   } finally {
     if (terminal) process.stdin.setRawMode(false);
   }
+  const digest = createHash('sha256').update(bytes).digest('hex');
+  process.stderr.write(`previrt: ${basename(image)}, SHA-256 ${digest}, ran on ${target.name}\n`);
 }

@@ -27,6 +27,7 @@ export const linuxCommandLine = (append: string): string => [...LINUX_ARGUMENTS,
 export const DISK_SLOT = { device: 3, ports: 0xc000, irq: 11 } as const;
 
 export const MEBIBYTE = 2 ** 20;
+export const DEFAULT_MEMORY = 128 * MEBIBYTE;
 export const MIN_MEMORY = 16 * MEBIBYTE;
 /** Above this the guest's physical memory would reach what lies below the wedge while paging is off. */
 export const MAX_MEMORY = 3072 * MEBIBYTE;

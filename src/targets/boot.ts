@@ -14,7 +14,10 @@ export interface Boot {
 }
 
 /** @throws InputError if image, initrd and command line do not fit into the machine */
-export function prepareBoot(elf: ElfImage, { memory, initrd, append }: RunOptions): Boot {
+export function prepareBoot(
+  elf: ElfImage,
+  { memory, initrd, append }: Pick<RunOptions, 'memory' | 'initrd' | 'append'>,
+): Boot {
   if (isMultiboot(elf))
     return { plan: multibootPlan(elf, { memory, initrd, commandLine: append }), panicPattern: undefined };
   const commandLine = linuxCommandLine(append);

@@ -75,6 +75,66 @@ describe('burn and unburn', () => {
   });
 });
 
+describe('burned for xen', () => {
+  const low = linkImage({ text: sitesText(), base: '0x1000000' });
+  beforeEach(() => writeFileSync(path('kernel'), low));
+  const burn = (...args: string[]) => previrt('burn', 'kernel', '--target', 'xen', '-o', 'burned', ...args);
+
+  test.each(['table', 'copy'])('--keep %s: there and back, machine and all', (keep) => {
+    writeFileSync(path('initrd'), 'files');
+    expect(burn('--keep', keep, '--memory', '64M', '--initrd', 'initrd', '--append', 'quiet')).toMatchObject({
+      status: 0,
+      stderr: '',
+      stdout: expect.stringMatching(/burned \d+ sites for xen/),
+    });
+    expect(readFileSync(path('burned')).includes('reservetop=0xb000000 notsc vmalloc=64M quiet\0')).toBe(
+      true,
+    );
+    expect(previrt('unburn', 'burned', '-o', 'back')).toMatchObject({ status: 0, stderr: '' });
+    expect(readFileSync(path('back')).equals(low)).toBe(true);
+  });
+
+  test('its machine is given when it is burned', () => {
+    burn('--memory', '64M');
+    for (const args of [
+      ['--memory', '32M'],
+      ['--initrd', 'kernel'],
+      ['--append', 'quiet'],
+    ])
+      expect(previrt('run', 'burned', '--target', 'xen', ...args)).toMatchObject({
+        status: 1,
+        stderr: expect.stringMatching(
+          /has its memory, initrd and arguments in it; give them to previrt burn/,
+        ),
+      });
+    expect(previrt('burn', 'kernel', '--target', 'hosted', '-o', 'other', '--memory', '64M')).toMatchObject({
+      status: 1,
+      stderr: 'previrt: --memory, --initrd and --append are for --target xen; give them to previrt run\n',
+    });
+    expect(readdirSync(directory).sort()).toEqual(['burned', 'kernel', 'vmlinux']);
+  });
+
+  test('xl-config', () => {
+    burn('--memory', '64M');
+    expect(previrt('xl-config', 'burned', '--name', 'guest', '--disk', '/dev/vg/guest')).toMatchObject({
+      status: 0,
+      stdout: [
+        'name = "guest"',
+        'type = "pv"',
+        `kernel = "${path('burned')}"`,
+        'memory = 81',
+        'vcpus = 1',
+        'disk = [ "format=raw, vdev=xvda, access=rw, target=/dev/vg/guest" ]',
+        '',
+      ].join('\n'),
+    });
+    expect(previrt('xl-config', 'vmlinux')).toMatchObject({
+      status: 1,
+      stderr: 'previrt: vmlinux: not burned for xen; burn it: previrt burn --target xen\n',
+    });
+  });
+});
+
 describe('inspect', () => {
   test('counts', () => {
     const { status, stdout } = previrt('inspect', 'vmlinux');

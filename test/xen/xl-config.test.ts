@@ -6,7 +6,6 @@ const PLAIN = {
   kernel: '/boot/guest',
   memory: 64 * 2 ** 20,
   commandLine: 'console=ttyS0',
-  atEnd: 'destroy',
 } as const;
 
 test('a domain without a disk', () => {
@@ -18,9 +17,6 @@ test('a domain without a disk', () => {
       'extra = "console=ttyS0"',
       'memory = 64',
       'vcpus = 1',
-      'on_poweroff = "destroy"',
-      'on_reboot = "destroy"',
-      'on_crash = "destroy"',
       '',
     ].join('\n'),
   );
@@ -30,6 +26,13 @@ test('a disk and an initrd', () => {
   const text = xlConfig({ ...PLAIN, disk: '/dev/vg/guest', ramdisk: '/boot/initrd' });
   expect(text).toContain('ramdisk = "/boot/initrd"\n');
   expect(text).toContain('disk = [ "format=raw, vdev=xvda, access=rw, target=/dev/vg/guest" ]\n');
+});
+
+test('a domain that stays when it ends', () => {
+  const events = ['on_poweroff', 'on_reboot', 'on_crash'];
+  expect(xlConfig({ ...PLAIN, atEnd: 'preserve' })).toBe(
+    xlConfig(PLAIN) + events.map((event) => `${event} = "preserve"\n`).join(''),
+  );
 });
 
 test('memory in whole MiB, not less than asked for', () => {

@@ -1,18 +1,30 @@
 /**
- * The image that Xen's domain builder takes: an ELF file whose segments are a
- * prepared machine and, right behind it, the wedge at its fixed address; and
- * notes that say so (xen/include/public/elfnote.h). Pure: bytes in, bytes out.
+ * The image that Xen's domain builder takes: the file of a burned kernel with
+ * other program headers, whose segments are a prepared machine and, right
+ * behind it, the wedge at its fixed address; and notes that say so
+ * (xen/include/public/elfnote.h). Like all that burning adds, they go away when
+ * the file is cut off and gets its old header back. Pure: bytes in, bytes out.
  */
 
-import { viewOf, writeStruct } from '../../elf/codec.ts';
-import { parseElf } from '../../elf/image.ts';
+import { appendSections } from '../../elf/append.ts';
+import { readStruct, viewOf, writeStruct } from '../../elf/codec.ts';
+import {
+  type ElfImage,
+  type FileHeader,
+  findSection,
+  parseElf,
+  type Segment,
+  sectionBytes,
+} from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
-import { ELF_NHDR, ELF32_EHDR, ELF32_PHDR, EM, ET, PT } from '../../elf/structs.ts';
-import type { BootChunk, BootPlan } from '../../machine/boot-plan.ts';
-import type { PatchEntry } from '../../sites/patch-table.ts';
+import { ELF_NHDR, ELF32_EHDR, ELF32_PHDR, PT } from '../../elf/structs.ts';
+import { type BootChunk, linkOffset } from '../../machine/boot-plan.ts';
+import { MEBIBYTE } from '../../machine/virtual-pc.ts';
+import { BURN_SECTIONS, readPatchTable } from '../../substitution/burn-info.ts';
 import { HYPERCALL_PAGE, WEDGE_BASE } from '../../substitution/entries.ts';
 import { type GuestVirtual, guestPhysical, guestVirtual } from '../../x86/address.ts';
-import { bootFile } from '../boot-file.ts';
+import { type BootFileOptions, bootFile } from '../boot-file.ts';
+import { BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from '../boot-layout.ts';
 
 const PAGE = 4096;
 const pageUp = (offset: number): number => Math.ceil(offset / PAGE) * PAGE;
@@ -40,17 +52,11 @@ export function wholePages(chunks: readonly BootChunk[]): BootChunk[] {
   });
 }
 
-export interface XenImageOptions {
-  /** The wedge's ELF file. */
-  readonly wedge: Uint8Array;
-  readonly plan: BootPlan;
-  /** Bytes of guest RAM. */
-  readonly ramSize: number;
-  readonly sites: readonly PatchEntry[];
-  /** Guest-virtual minus guest-physical address of the kernel, as linked. */
-  readonly linkOffset: number;
-  /** Console text that means a panic; empty: none. */
-  readonly panicPattern: string;
+/** A kernel burned for Xen, as the machine that it starts on is prepared. */
+export interface XenImageOptions
+  extends Omit<BootFileOptions, 'sites' | 'linkOffset' | 'escape' | 'alignment'> {
+  /** The kernel with its substitutions and its wedge. */
+  readonly burned: ElfImage;
 }
 
 /** Types of Xen's notes. */
@@ -104,61 +110,22 @@ function notes(entry: number, base: GuestVirtual): Uint8Array {
   );
 }
 
-interface Piece {
-  readonly type: number;
-  readonly address: number;
-  readonly bytes: Uint8Array;
-  readonly memorySize: number;
-}
-
-function elfFile(entry: number, pieces: readonly Piece[]): Uint8Array {
-  const headers = ELF32_EHDR.size + pieces.length * ELF32_PHDR.size;
-  const size = pieces.reduce((sum, { bytes }) => sum + pageUp(bytes.length), pageUp(headers));
-  const out = new Uint8Array(size);
-  const view = viewOf(out);
-  writeStruct(ELF32_EHDR, view, 0, {
-    e_ident: Uint8Array.of(0x7f, 0x45, 0x4c, 0x46, 1, 1, 1, ...new Array(9).fill(0)),
-    e_type: ET.EXEC,
-    e_machine: EM.I386,
-    e_version: 1,
-    e_entry: entry,
-    e_phoff: ELF32_EHDR.size,
-    e_shoff: 0,
-    e_flags: 0,
-    e_ehsize: ELF32_EHDR.size,
-    e_phentsize: ELF32_PHDR.size,
-    e_phnum: pieces.length,
-    e_shentsize: 0,
-    e_shnum: 0,
-    e_shstrndx: 0,
-  });
-  let offset = pageUp(headers);
-  pieces.forEach(({ type, address, bytes, memorySize }, index) => {
-    writeStruct(ELF32_PHDR, view, ELF32_EHDR.size + index * ELF32_PHDR.size, {
-      p_type: type,
-      p_offset: offset,
-      p_vaddr: address,
-      p_paddr: address,
-      p_filesz: bytes.length,
-      p_memsz: memorySize,
-      p_flags: 7,
-      p_align: 4,
-    });
-    out.set(bytes, offset);
-    offset += pageUp(bytes.length);
-  });
-  return out;
-}
+/** What a domain is built from: the prepared machine, the notes, and the program headers that name them and the wedge. */
+const DOMAIN_SECTION = '.previrt.xen';
 
 /** Lowest address that the prepared machine may begin at: Xen's builder wants it in the upper gibibyte. */
 const LOWEST = 0xc000_0000;
 
-/** @throws InputError if kernel and initrd are too large to be handed over */
-export function xenImage(options: XenImageOptions): Uint8Array {
-  const wedge = parseElf(options.wedge);
-  const plan: BootPlan = { ...options.plan, chunks: wholePages(options.plan.chunks) };
-  const boot = bootFile({ ...options, plan, escape: false, alignment: PAGE });
-  // Its last word tells the wedge where it begins.
+/** The prepared machine with its last word, which tells the wedge where it begins. */
+function preparedMachine({ burned, ...options }: XenImageOptions): { base: GuestVirtual; bytes: Uint8Array } {
+  const boot = bootFile({
+    ...options,
+    plan: { ...options.plan, chunks: wholePages(options.plan.chunks) },
+    sites: readPatchTable(burned),
+    linkOffset: linkOffset(burned),
+    escape: false,
+    alignment: PAGE,
+  });
   const size = pageUp(boot.length + 4);
   const base = WEDGE_BASE - size;
   if (base < LOWEST)
@@ -166,20 +133,86 @@ export function xenImage(options: XenImageOptions): Uint8Array {
       `kernel and initrd have ${size} bytes, ${WEDGE_BASE - LOWEST} can be handed over`,
       'take a smaller initrd',
     );
-  const machine = new Uint8Array(size);
-  machine.set(boot);
-  viewOf(machine).setUint32(size - 4, base, true);
-  const entry = wedge.header.e_entry;
-  const note = notes(entry, guestVirtual(base));
-  const loaded = wedge.segments.filter(({ p_type }) => p_type === PT.LOAD);
-  return elfFile(entry, [
-    { type: PT.LOAD, address: base, bytes: machine, memorySize: size },
-    ...loaded.map(({ p_type, p_vaddr, p_offset, p_filesz, p_memsz }) => ({
-      type: p_type,
-      address: p_vaddr,
-      bytes: options.wedge.subarray(p_offset, p_offset + p_filesz),
-      memorySize: p_memsz,
-    })),
-    { type: PT.NOTE, address: 0, bytes: note, memorySize: 0 },
-  ]);
+  const bytes = new Uint8Array(size);
+  bytes.set(boot);
+  viewOf(bytes).setUint32(size - 4, base, true);
+  return { base: guestVirtual(base), bytes };
 }
+
+/**
+ * The file of the burned kernel, under a header by which it is a domain.
+ * @throws InputError if kernel and initrd are too large to be handed over
+ */
+export function xenImage(options: XenImageOptions): Uint8Array {
+  const carried = findSection(options.burned, BURN_SECTIONS.wedge);
+  if (!carried) throw new InputError('the image carries no wedge', 'burn it again');
+  const wedge = parseElf(sectionBytes(options.burned, carried));
+  const loaded = wedge.segments.filter(({ p_type }) => p_type === PT.LOAD);
+  const machine = preparedMachine(options);
+  const note = notes(wedge.header.e_entry, machine.base);
+
+  // The section: machine, notes, program headers. Where it lies is known once it is there.
+  const headers = machine.bytes.length + note.length;
+  const count = 2 + loaded.length;
+  const content = new Uint8Array(headers + count * ELF32_PHDR.size);
+  content.set(machine.bytes);
+  content.set(note, machine.bytes.length);
+  const file = parseElf(appendSections(options.burned, [{ name: DOMAIN_SECTION, bytes: content }]));
+  const offset = findSection(file, DOMAIN_SECTION)!.sh_offset;
+
+  const segment = (type: number, at: number, size: number, address: number, memory: number): Segment => ({
+    p_type: type,
+    p_offset: at,
+    p_vaddr: address,
+    p_paddr: address,
+    p_filesz: size,
+    p_memsz: memory,
+    p_flags: 7,
+    p_align: 4,
+  });
+  const size = machine.bytes.length;
+  const segments = [
+    segment(PT.LOAD, offset, size, machine.base, size),
+    ...loaded.map(({ p_vaddr, p_offset, p_filesz, p_memsz }) =>
+      segment(PT.LOAD, carried.sh_offset + p_offset, p_filesz, p_vaddr, p_memsz),
+    ),
+    segment(PT.NOTE, offset + size, note.length, 0, 0),
+  ];
+  segments.forEach((header, index) => {
+    writeStruct(ELF32_PHDR, file.view, offset + headers + index * ELF32_PHDR.size, header);
+  });
+  const header: FileHeader = {
+    ...file.header,
+    e_entry: wedge.header.e_entry,
+    e_phoff: offset + headers,
+    e_phentsize: ELF32_PHDR.size,
+    e_phnum: count,
+  };
+  writeStruct(ELF32_EHDR, file.view, 0, header);
+  return file.bytes;
+}
+
+/**
+ * Bytes of guest RAM in the machine that a kernel burned for Xen starts on; undefined for all other images.
+ * @throws InputError if another version of previrt has prepared it
+ */
+export function preparedMemory(elf: ElfImage): number | undefined {
+  const section = findSection(elf, DOMAIN_SECTION);
+  if (!section) return undefined;
+  const boot = readStruct<{ magic: number; version: number; ram_size: number }>(
+    BOOT_HEADER,
+    viewOf(sectionBytes(elf, section)),
+    0,
+    section.name,
+  );
+  if (boot.magic !== BOOT_MAGIC || boot.version !== BOOT_VERSION)
+    throw new InputError('the machine in it was prepared by another version of previrt', 'burn it again');
+  return boot.ram_size;
+}
+
+/**
+ * Bytes of a domain's memory: the guest's RAM, the wedge, the page tables that
+ * it fills, and Xen's and its own lists of the domain's pages.
+ */
+export const domainMemory = (ram: number): number =>
+  ram + 16 * MEBIBYTE + Math.ceil(ram / 256 / MEBIBYTE) * MEBIBYTE;

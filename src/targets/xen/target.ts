@@ -4,24 +4,16 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { parseElf } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
-import { linkOffset } from '../../machine/boot-plan.ts';
-import { burn } from '../../substitution/burn.ts';
-import { readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
+import { prepareBurn } from '../../substitution/burn.ts';
+import { type Keep, readBurnInfo } from '../../substitution/burn-info.ts';
 import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
 import { prepareBoot } from '../boot.ts';
 import type { Check, RunOptions, RunStatus, Target } from '../target.ts';
 import { buildXenWedge } from './build.ts';
 import { runXen, type XenRun } from './hypervisor.ts';
-import { xenImage } from './image.ts';
+import { domainMemory, preparedMemory, xenImage } from './image.ts';
 
 const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];
-
-const MiB = 2 ** 20;
-/**
- * Bytes of a domain beside the guest's RAM: the wedge, the page tables that it
- * fills, and Xen's and its own lists of the domain's pages.
- */
-const overhead = (ram: number): number => 16 * MiB + Math.ceil(ram / 256 / MiB) * MiB;
 
 /** What a domain is started from. */
 export interface XenDomain extends Pick<XenRun, 'console' | 'signal'> {
@@ -34,26 +26,49 @@ export interface XenDomain extends Pick<XenRun, 'console' | 'signal'> {
   readonly disk?: string | undefined;
 }
 
+export interface XenBurnOptions extends Pick<RunOptions, 'initrd' | 'append'> {
+  readonly domains: readonly DomainName[];
+  readonly keep: Keep;
+  /** Bytes of guest RAM. */
+  readonly memory: number;
+}
+
+/**
+ * Burns a kernel together with the machine that it starts on, so that it is a
+ * domain; in two steps as `prepareBurn`.
+ * @throws InputError as that, or if the machine cannot be prepared
+ */
+export function prepareXenBurn(
+  image: Uint8Array,
+  { domains, keep, ...machine }: XenBurnOptions,
+): (wedge: Uint8Array) => Uint8Array {
+  const finish = prepareBurn(image, { target: 'xen', domains, keep });
+  return (wedge) => {
+    const burned = parseElf(finish(wedge));
+    const { plan, panicPattern } = prepareBoot(burned, machine);
+    return xenImage({ burned, plan, ramSize: machine.memory, panicPattern: panicPattern ?? '' });
+  };
+}
+
 /** @throws InputError if image and options cannot be run on Xen */
 export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
-  const info = readBurnInfo(options.elf);
+  const { elf, memory, initrd, append } = options;
+  const info = readBurnInfo(elf);
   if (info && info.target !== 'xen')
     throw new InputError(`the image is burned for ${info.target}, not for xen`, 'unburn it first');
-  const wedge = readFileSync(await buildXenWedge());
-  const burned = info
-    ? options.elf
-    : parseElf(burn(options.elf.bytes, { target: 'xen', domains: ALL_DOMAINS, keep: 'table', wedge }));
-  const { plan, panicPattern } = prepareBoot(burned, options);
+  if (info && (preparedMemory(elf) !== memory || initrd !== undefined || append !== ''))
+    throw new InputError(
+      'an image burned for xen has its memory, initrd and arguments in it',
+      'give them to previrt burn, or run the kernel as it was before',
+    );
+  const kernel = info
+    ? elf.bytes
+    : prepareXenBurn(elf.bytes, { domains: ALL_DOMAINS, keep: 'table', memory, initrd, append })(
+        readFileSync(await buildXenWedge()),
+      );
   return {
-    kernel: xenImage({
-      wedge,
-      plan,
-      ramSize: options.memory,
-      sites: readPatchTable(burned),
-      linkOffset: linkOffset(burned),
-      panicPattern: panicPattern ?? '',
-    }),
-    memory: options.memory + overhead(options.memory),
+    kernel,
+    memory: domainMemory(memory),
     // The guest's own is part of the image.
     commandLine: '',
     console: options.console,

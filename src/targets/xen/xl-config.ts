@@ -12,8 +12,8 @@ export interface XlConfig {
   readonly commandLine: string;
   /** Path of a block device, or of a raw image, that the guest has as its disk. */
   readonly disk?: string | undefined;
-  /** What becomes of the domain when it ends, however it does. */
-  readonly atEnd: 'destroy' | 'preserve';
+  /** What becomes of the domain when it ends, however it does; without it what the toolstack does by itself. */
+  readonly atEnd?: 'preserve' | undefined;
 }
 
 const MiB = 2 ** 20;
@@ -38,13 +38,13 @@ export function xlConfig(config: XlConfig): string {
     ['type', quoted('pv')],
     ['kernel', quoted(config.kernel)],
     ['ramdisk', config.ramdisk && quoted(config.ramdisk)],
-    ['extra', quoted(config.commandLine)],
+    ['extra', config.commandLine && quoted(config.commandLine)],
     ['memory', String(Math.ceil(config.memory / MiB))],
     ['vcpus', '1'],
     ['disk', config.disk && disks(config.disk)],
-    ...['on_poweroff', 'on_reboot', 'on_crash'].map((event): [string, string] => [
+    ...['on_poweroff', 'on_reboot', 'on_crash'].map((event): [string, string | undefined] => [
       event,
-      quoted(config.atEnd),
+      config.atEnd && quoted(config.atEnd),
     ]),
   ];
   return settings.flatMap(([name, value]) => (value ? [`${name} = ${value}\n`] : [])).join('');
