@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Preamble, XenWire } from '../../src/targets/xen/wire.ts';
+import { Preamble, WedgeMessages, XenWire } from '../../src/targets/xen/wire.ts';
 
 const HANDED_OVER = '(XEN) [    0.500000] *** Serial input to DOM0\r\n';
 
@@ -92,4 +92,21 @@ test('a preamble that does not end', () => {
   const preamble = new Preamble('previrt: console');
   preamble.receive(Buffer.from('one\nxl create: no\n\n'));
   expect(preamble).toMatchObject({ over: false, lastLine: 'xl create: no' });
+});
+
+test('what the wedge says comes out in whole lines, however the bytes arrive', () => {
+  const text = 'he\x02previrt: no\x03ll\x02tice\nunfini\x03o\x02shed\n\x03\n\x02never ended';
+  fc.assert(
+    fc.property(fc.array(fc.nat(text.length), { maxLength: 8 }), (cuts) => {
+      const wedge = new WedgeMessages();
+      const ends = [...cuts.sort((a, b) => a - b), text.length];
+      let [guest, said] = ['', ''];
+      ends.forEach((end, index) => {
+        const part = wedge.receive(Buffer.from(text.slice(ends[index - 1] ?? 0, end), 'latin1'));
+        guest += Buffer.from(part.guest).toString('latin1');
+        said += part.said;
+      });
+      expect({ guest, said }).toEqual({ guest: 'hello\n', said: 'previrt: notice\nunfinished\n' });
+    }),
+  );
 });

@@ -16,11 +16,11 @@ import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
+import { symbolizer } from '../symbolize.ts';
 import { RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
 import { cacheRoot } from '../wedge-build.ts';
 import { buildHostedWedge } from './build.ts';
 import { hostedChecks } from './check.ts';
-import { symbolizer } from './symbolize.ts';
 
 /** Said plainly at each start: what --isolation=none means. */
 const ISOLATION_NOTE =

@@ -21,7 +21,7 @@ import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
 import { connect } from '../bare/console.ts';
 import { type GuestConsole, RUN_STATUS, type RunStatus } from '../target.ts';
-import { Preamble, XenWire } from './wire.ts';
+import { Preamble, WedgeMessages, XenWire } from './wire.ts';
 
 const QEMU = 'qemu-system-x86_64';
 
@@ -78,6 +78,8 @@ export interface XenRun {
   /** Path of a raw image that the initial domain finds as its first virtio disk. */
   readonly disk?: string | undefined;
   readonly console: GuestConsole;
+  /** Puts names to the addresses in what the wedge says. */
+  readonly symbolize?: ((text: string) => string) | undefined;
   /** Aborting it ends the guest. */
   readonly signal: AbortSignal;
 }
@@ -215,6 +217,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   qemu.stdin.on('error', () => {}); // QEMU has ended; that is seen elsewhere.
   const wire = new XenWire();
   const preamble = new Preamble(run.preamble);
+  const wedge = new WedgeMessages();
   /** Xen's messages: of its start, then of the time since. */
   let log: string[] = [];
   /** Ended by us, and as what; or by Xen. */
@@ -231,7 +234,11 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     () => order(RUN_STATUS.done),
   );
   const start = setTimeout(() => qemu.kill('SIGKILL'), START_LIMIT);
-  const show = (bytes: Uint8Array): void => terminal.write(preamble.receive(bytes));
+  const show = (bytes: Uint8Array): void => {
+    const { guest, said } = wedge.receive(preamble.receive(bytes));
+    terminal.write(guest);
+    if (said) writeFileSync(run.console.messages, run.symbolize?.(said) ?? said);
+  };
   const silence = setTimeout(() => show(wire.flush()), SILENCE);
   let started = false;
   /** The domain has written something, the preamble included. */

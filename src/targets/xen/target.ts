@@ -8,6 +8,7 @@ import { prepareBurn } from '../../substitution/burn.ts';
 import { type Keep, readBurnInfo } from '../../substitution/burn-info.ts';
 import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
 import { prepareBoot } from '../boot.ts';
+import { symbolizer } from '../symbolize.ts';
 import type { Check, RunOptions, RunStatus, Target } from '../target.ts';
 import { buildXenWedge } from './build.ts';
 import { runXen, type XenRun } from './hypervisor.ts';
@@ -16,7 +17,7 @@ import { domainMemory, preparedMemory, xenImage } from './image.ts';
 const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];
 
 /** What a domain is started from. */
-export interface XenDomain extends Pick<XenRun, 'console' | 'signal'> {
+export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symbolize'> {
   /** For Xen's domain builder. */
   readonly kernel: Uint8Array;
   /** Bytes of the domain's memory. */
@@ -72,6 +73,7 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
     // The guest's own is part of the image.
     commandLine: '',
     console: options.console,
+    symbolize: symbolizer(elf),
     signal: options.signal,
     disk: options.disk,
   };

@@ -114,6 +114,29 @@ export class XenWire {
   }
 }
 
+const STX = 0x02;
+const ETX = 0x03;
+
+/** Takes out what the wedge says: it stands between STX and ETX in what the guest writes. */
+export class WedgeMessages {
+  #inside = false;
+  #text = '';
+
+  /** The rest, and the whole lines that the wedge has said, each with its end. */
+  receive(bytes: Uint8Array): { readonly guest: Uint8Array; readonly said: string } {
+    const guest: number[] = [];
+    for (const byte of bytes) {
+      if (byte === (this.#inside ? ETX : STX)) this.#inside = !this.#inside;
+      else if (this.#inside) this.#text = (this.#text + String.fromCharCode(byte)).slice(-LONGEST_MESSAGE);
+      else guest.push(byte);
+    }
+    const end = this.#text.lastIndexOf('\n') + 1;
+    const said = this.#text.slice(0, end);
+    this.#text = this.#text.slice(end);
+    return { guest: Uint8Array.from(guest), said };
+  }
+}
+
 /** What a domain writes before the guest does, up to and with a line that says so. */
 export class Preamble {
   readonly #end: string;

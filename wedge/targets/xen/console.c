@@ -109,7 +109,14 @@ static u32 length_of(const char *text) {
     return length;
 }
 
-void port_message(const char *text) { port_transmit((const u8 *)text, length_of(text)); }
+static void transmit_text(const char *text) { port_transmit((const u8 *)text, length_of(text)); }
+
+/* Between STX and ETX, which terminals pass over: so whoever runs the domain can tell the wedge's words from the guest's. */
+void port_message(const char *text) {
+    transmit_text("\x02");
+    transmit_text(text);
+    transmit_text("\x03");
+}
 
 void console_poll(void) {
     if (!is_initial())
@@ -121,7 +128,7 @@ void console_poll(void) {
 void port_end(int status) {
     char line[] = "previrt: status N\n";
     line[sizeof line - 3] = '0' + status;
-    port_message(line);
+    transmit_text(line);
     while (!is_initial() && ring->out_cons != ring->out_prod)
         HYPERCALL(sched_op, SCHEDOP_yield, 0);
     sched_shutdown_t shutdown = {.reason = is_initial() ? SHUTDOWN_reboot : SHUTDOWN_poweroff};

@@ -45,6 +45,8 @@ void xen_refused(const char *name, long result, u32 a, u32 b) {
     print_number(a, 16);
     port_message(", ");
     print_number(b, 16);
+    port_message("; for the guest at ");
+    print_number(cpu.eip, 16);
     port_message("\n");
     port_end(STATUS_HOST);
 }

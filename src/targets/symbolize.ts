@@ -1,7 +1,7 @@
 /** Puts function names behind the code addresses of a crash report. Pure. */
 
-import type { ElfImage } from '../../elf/image.ts';
-import { functionMap, readSymbols } from '../../elf/symbols.ts';
+import type { ElfImage } from '../elf/image.ts';
+import { functionMap, readSymbols } from '../elf/symbols.ts';
 
 /** "eip c0123456" and "at c0123456" are how the wedge writes an address of code. */
 const CODE_ADDRESS = /\b(eip|at) ([0-9a-f]{8})\b/g;
