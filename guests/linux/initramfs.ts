@@ -1,11 +1,11 @@
 /**
  * The guest's first file systems: Debian's busybox for i386 with /init, and a
- * larger one with programs that link glibc dynamically and the benchmark.
+ * larger one with programs that link glibc dynamically, the benchmark and a stress test.
  */
 
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { cachedFolder, hashOf, REPOSITORY } from '../cache.ts';
 import { runProgram } from '../steps.ts';
@@ -17,6 +17,7 @@ export type InitramfsName = (typeof INITRAMFS_NAMES)[number];
 
 const INIT = 'guests/linux/root/init';
 const OSBENCH = 'bench/osbench.c';
+const STRESS = 'guests/linux/stress.c';
 /** What this folder's own code puts into an archive. */
 const RECIPE = ['guests/linux/initramfs.ts', 'guests/linux/cpio.ts', INIT];
 
@@ -54,13 +55,14 @@ async function common(): Promise<CpioEntry[]> {
   ];
 }
 
-/** The benchmark, static, so that no library is measured with it. Path of the program. */
-export async function buildOsbench(): Promise<string> {
-  const built = await cachedFolder(`linux/osbench-${hashOf([], [OSBENCH])}`, async (work) => {
-    const flags = ['-m32', '-O2', '-static', '-o', join(work, 'osbench')];
-    await runProgram('gcc', [...flags, join(REPOSITORY, OSBENCH)]);
+/** A program of our own, static, so that no library is measured or tested with it. */
+async function program(source: string): Promise<CpioEntry> {
+  const name = basename(source, '.c');
+  const built = await cachedFolder(`linux/${name}-${hashOf([], [source])}`, async (work) => {
+    const flags = ['-m32', '-O2', '-static', '-o', join(work, name)];
+    await runProgram('gcc', [...flags, join(REPOSITORY, source)]);
   });
-  return join(built, 'osbench');
+  return { type: 'file', name: `bin/${name}`, mode: PROGRAM_MODE, bytes: readFileSync(join(built, name)) };
 }
 
 const CONTENTS: Readonly<Record<InitramfsName, () => Promise<CpioEntry[]>>> = {
@@ -68,13 +70,14 @@ const CONTENTS: Readonly<Record<InitramfsName, () => Promise<CpioEntry[]>>> = {
   glibc: async () => [
     ...entriesOf(await i386Root(I386_PACKAGES.glibc)),
     ...(await common()),
-    { type: 'file', name: 'bin/osbench', mode: PROGRAM_MODE, bytes: readFileSync(await buildOsbench()) },
+    await program(OSBENCH),
+    await program(STRESS),
   ],
 };
 
 /** Path of the compressed archive; with a script, of one that runs it and powers off. */
 export async function buildInitramfs(name: InitramfsName, script?: string): Promise<string> {
-  const key = hashOf([name, script ?? '', JSON.stringify(I386_PACKAGES)], [...RECIPE, OSBENCH]);
+  const key = hashOf([name, script ?? '', JSON.stringify(I386_PACKAGES)], [...RECIPE, OSBENCH, STRESS]);
   const built = await cachedFolder(`linux/initramfs-${name}-${key}`, async (work) => {
     const entries = await CONTENTS[name]();
     if (script !== undefined)

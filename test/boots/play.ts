@@ -45,11 +45,11 @@ export function playOn(name: MachineName): void {
     return guest;
   }
 
-  async function talk(guest: Guest, dialogue: Scenario['dialogue']): Promise<void> {
+  async function talk(guest: Guest, dialogue: Scenario['dialogue'], seconds = 0): Promise<void> {
     if (dialogue.length > 0) await guest.expect(PROMPT, BOOT_LIMIT * patience);
     for (const [typed, expected] of dialogue) {
       guest.send(typed === '\x03' ? typed : `${typed}\n`);
-      await guest.expect(expected, LINE_LIMIT * patience);
+      await guest.expect(expected, LINE_LIMIT * patience + seconds * 1000);
     }
   }
 
@@ -65,12 +65,12 @@ export function playOn(name: MachineName): void {
         scenario.title,
         async () => {
           const guest = await boot(scenario);
-          await talk(guest, scenario.dialogue);
+          await talk(guest, scenario.dialogue, scenario.seconds);
           const { status, output, messages } = await endOf(guest);
           expect(status).toBe(scenario.status);
           if (scenario.last) expect(output + messages).toMatch(scenario.last);
         },
-        TEST_LIMIT,
+        TEST_LIMIT + (scenario.seconds ?? 0) * 1000,
       );
 
     if (isMachine(FULL, name))

@@ -12,6 +12,8 @@ export interface Scenario {
   readonly memory?: string;
   /** Lines typed at the shell's prompt, each with what must be printed before the next one is typed. */
   readonly dialogue: readonly (readonly [typed: string, expected: RegExp])[];
+  /** How long its lines take by themselves. */
+  readonly seconds?: number;
   readonly status: RunStatus;
   /** Printed by the guest at its end, or by previrt. */
   readonly last?: RegExp;
@@ -25,6 +27,9 @@ const memoryTest = (least: number): readonly [string, RegExp] => [
 
 /** A file's contents: numbers from 1, a line each. */
 const PATTERN = 'seq 200000';
+
+/** Seconds of mixed load: by the environment as long as one likes. */
+const LOAD_SECONDS = Number(process.env.PREVIRT_LOAD_SECONDS ?? 15);
 
 export const POWER_OFF: Scenario['dialogue'][number] = ['poweroff -f', /Power down|System halted/];
 
@@ -130,6 +135,22 @@ export const SCENARIOS: readonly Scenario[] = [
       ['wc -c < /tmp/f', /^629145600\r$/m],
       POWER_OFF,
     ],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: '700 MiB of a process, touched in scattered order',
+    on: ['hosted', 'qemu', 'xen'],
+    initramfs: 'glibc',
+    memory: '1G',
+    dialogue: [['stress scatter 700', /^stress: ok\r$/m], POWER_OFF],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: `mixed load, ${LOAD_SECONDS} s of it`,
+    on: ['hosted', 'qemu', 'xen'],
+    initramfs: 'glibc',
+    seconds: LOAD_SECONDS,
+    dialogue: [[`stress load ${LOAD_SECONDS}`, /^stress: ok\r$/m], POWER_OFF],
     status: RUN_STATUS.done,
   },
 ];
