@@ -53,4 +53,5 @@ export const CPU = defineStruct('cpu', 'The virtual CPU.', [
   ['tsc_offset', 'u64', 'added to the host counter by rdtsc'],
   ['tsc_aux', 'u64', 'MSR c0000103'],
   ['xcr0', 'u64', 'extended control register 0'],
+  ['pdpte', ['u64', 4], "PAE paging's page-directory-pointer-table entries, loaded with CR3"],
 ]);

@@ -51,6 +51,8 @@ enum {
     CR0_ET = 1u << 4,
     CR0_NE = 1u << 5,
     CR0_WP = 1u << 16,
+    CR0_NW = 1u << 29,
+    CR0_CD = 1u << 30,
     CR0_PG = 1u << 31,
     CR4_VME = 1u << 0,
     CR4_TSD = 1u << 2,
@@ -85,7 +87,7 @@ enum vector {
 };
 
 /* Bits of a page fault's error code (SDM vol. 3A, 4.7). */
-enum { PF_PRESENT = 1, PF_WRITE = 2, PF_USER = 4 };
+enum { PF_PRESENT = 1, PF_WRITE = 2, PF_USER = 4, PF_RESERVED = 8 };
 
 /* Descriptor attributes as struct segment holds them. */
 enum {

@@ -450,29 +450,35 @@ static enum outcome load_table(const struct instruction *i, struct table_registe
 
 /* --- Control and debug registers --- */
 
+static bool uses_pae(u32 cr0, u32 cr4) { return (cr0 & CR0_PG) && (cr4 & CR4_PAE); }
+
 static enum outcome set_cr0(u32 value) {
-    u32 old = cpu.cr0;
+    u32 changed = cpu.cr0 ^ value;
     if ((value & CR0_PG) && !(value & CR0_PE))
         return general_protection();
     if (!(value & CR0_PE))
         crash("CR0.PE cleared: real mode is not supported");
+    if (uses_pae(value, cpu.cr4) && (changed & (CR0_PG | CR0_CD | CR0_NW)) && !mmu_load_pointers(cpu.cr3))
+        return OUTCOME_FAULT;
     cpu.cr0 = value | CR0_ET;
-    if ((old ^ value) & CR0_PG)
+    if (changed & CR0_PG)
         mmu_mode_changed();
-    else if ((old ^ value) & CR0_WP)
+    else if (changed & CR0_WP)
         mmu_flush(true);
     return OUTCOME_NEXT;
 }
 
 static enum outcome set_cr4(u32 value) {
-    const u32 known = CR4_TSD | CR4_DE | CR4_PSE | CR4_MCE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_VME | 2 | 0x100;
-    u32 old = cpu.cr4;
+    const u32 known = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_VME | 2 | 0x100;
+    u32 changed = cpu.cr4 ^ value;
     if (value & ~known)
         return general_protection();
+    if (uses_pae(cpu.cr0, value) && (changed & (CR4_PAE | CR4_PGE | CR4_PSE)) && !mmu_load_pointers(cpu.cr3))
+        return OUTCOME_FAULT;
     cpu.cr4 = value;
-    if ((old ^ value) & CR4_PSE)
+    if (changed & (CR4_PSE | CR4_PAE))
         mmu_mode_changed();
-    else if ((old ^ value) & CR4_PGE)
+    else if (changed & CR4_PGE)
         mmu_flush(true);
     return OUTCOME_NEXT;
 }
@@ -498,6 +504,8 @@ static enum outcome do_mov_to_control(const struct instruction *i) {
     case 0: return set_cr0(value);
     case 2: cpu.cr2 = value; return OUTCOME_NEXT;
     case 3:
+        if (uses_pae(cpu.cr0, cpu.cr4) && !mmu_load_pointers(value))
+            return OUTCOME_FAULT;
         cpu.cr3 = value;
         if (cpu.cr0 & CR0_PG)
             mmu_flush(false);
@@ -635,8 +643,8 @@ static const struct {
 } cpuid_masks[] = {
     {0x00000000, ~0u, ~0u, ~0u, ~0u, ~0u},
     /*  SSE3 PCLMUL SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND;
-        FPU DE PSE TSC MSR CX8 PGE CMOV CLFSH MMX FXSR SSE SSE2 */
-    {0x00000001, ~0u, ~0u, 0x0000ffff, 0x76d83203, 0x0788a13d},
+        FPU DE PSE TSC MSR PAE CX8 PGE CMOV CLFSH MMX FXSR SSE SSE2 */
+    {0x00000001, ~0u, ~0u, 0x0000ffff, 0x76d83203, 0x0788a17d},
     /*  BMI AVX2 BMI2 ERMS AVX512 RDSEED ADX CLFLUSHOPT CLWB SHA; VBMI GFNI VAES VNNI RDPID; FSRM */
     {0x00000007, 0, 0, 0xfdaf0328, 0x00405f42, 0x00000110},
     {0x0000000d, 0, ~0u, ~0u, ~0u, ~0u},
@@ -644,7 +652,7 @@ static const struct {
     {0x0000000d, ~0u, ~0u, ~0u, ~0u, ~0u},
     {0x80000000, ~0u, ~0u, ~0u, ~0u, ~0u},
     /*  LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH; MMXEXT RDTSCP and leaf 1's legacy bits */
-    {0x80000001, ~0u, ~0u, ~0u, 0x000001e1, 0x09c0a13d},
+    {0x80000001, ~0u, ~0u, ~0u, 0x000001e1, 0x09c0a17d},
     {0x80000002, ~0u, ~0u, ~0u, ~0u, ~0u},
     {0x80000003, ~0u, ~0u, ~0u, ~0u, ~0u},
     {0x80000004, ~0u, ~0u, ~0u, ~0u, ~0u},

@@ -20,10 +20,10 @@
 #include "core/cpu.h"
 #include "core/crash.h"
 #include "core/port.h"
+#include "entries.h"
 
-#define REGION_PAGES 1024u /* what one page-directory entry covers */
-#define REGIONS 1024u
-#define COMMON (COMMON_BASE >> 22) /* the first region that is the same in all spaces */
+#define REGIONS (1u << (32 - REGION_SHIFT))
+#define COMMON (COMMON_BASE >> REGION_SHIFT) /* the first region that is the same in all spaces */
 
 /* Bits 9-11 of an entry are the guest's own and never compared; bit 9 says that the mapping is writable. */
 #define MAPPED_WRITABLE (1u << 9)
@@ -51,7 +51,7 @@ struct space {
 };
 
 #define SPACES 16u
-#define NO_CR3 1u /* not page-aligned */
+#define NO_CR3 1u /* not aligned */
 
 static struct space spaces[SPACES] = {[0 ... SPACES - 1] = {.cr3 = NO_CR3}};
 static struct space *current = &spaces[0];
@@ -135,7 +135,7 @@ static void drop_all(void) {
 static void drop_region(u32 region) {
     if (!*place(current, region))
         return;
-    if (port_unmap(gva(region << 22), REGION_PAGES))
+    if (port_unmap(gva(region << REGION_SHIFT), REGION_PAGES))
         forget_region(current, region);
     else
         drop_all();
@@ -216,11 +216,11 @@ static void drop_pages(u32 page, u32 count) {
 /* --- Mapping --- */
 
 static u32 current_directory(u32 region) {
+    u32 address = region << REGION_SHIFT;
     if (!paging())
-        return region << 22 | PTE_PS | PTE_P | PTE_W | PTE_U | PTE_A | PTE_D;
-    u32 *directory = port_ram(gpa((cpu.cr3 & PAGE_MASK) + region * 4), 4);
-    u32 entry = directory ? *directory : 0;
-    return cpu.cr4 & CR4_PSE ? entry : entry & ~(u32)PTE_PS;
+        return unpaged_directory(address);
+    u32 *entry = directory_pointer(address);
+    return entry ? directory_entry(entry, address) : 0;
 }
 
 static bool map_writable(u32 entry, u32 directory) {
@@ -259,7 +259,7 @@ static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
 }
 
 static void map_large(u32 region, u32 directory) {
-    map_run(region * REGION_PAGES, REGION_PAGES, (directory & 0xffc00000) | (directory & 0x1ff), directory);
+    map_run(region * REGION_PAGES, REGION_PAGES, directory & (LARGE_MASK | LARGE_FLAGS), directory);
 }
 
 /*
@@ -268,17 +268,18 @@ static void map_large(u32 region, u32 directory) {
  */
 static void map_small(u32 page, u32 entry, u32 directory) {
     const u32 window = 16;
-    u32 *table = port_ram(gpa(directory & PAGE_MASK), PAGE_SIZE);
+    const u32 *table = table_pointer(directory, page << 12);
+    bool wide = pae();
     u32 base = page & ~(REGION_PAGES - 1);
     u32 first = page, last = page;
     u32 low = page & ~(window - 1), high = low + window - 1;
     const u32 compared = ~(u32)ENTRY_IGNORED;
     if (table) {
         while (last < high && !filled_entry(last + 1) &&
-               ((table[last + 1 - base] ^ (entry + (last + 1 - page) * PAGE_SIZE)) & compared) == 0)
+               ((table_entry(table, last + 1 - base, wide) ^ (entry + (last + 1 - page) * PAGE_SIZE)) & compared) == 0)
             last++;
         while (first > low && !filled_entry(first - 1) &&
-               ((table[first - 1 - base] ^ (entry - (page - first + 1) * PAGE_SIZE)) & compared) == 0)
+               ((table_entry(table, first - 1 - base, wide) ^ (entry - (page - first + 1) * PAGE_SIZE)) & compared) == 0)
             first--;
     }
     map_run(first, last - first + 1, entry - (page - first) * PAGE_SIZE, directory);
@@ -286,9 +287,7 @@ static void map_small(u32 page, u32 entry, u32 directory) {
 
 static void map(u32 page, const struct translation *translation) {
     u32 region = page / REGION_PAGES;
-    u32 directory = paging() ? translation->directory : current_directory(region);
-    if (!(cpu.cr4 & CR4_PSE) && paging())
-        directory &= ~(u32)PTE_PS;
+    u32 directory = translation->directory;
     const struct region *r = *place(current, region);
     if (r && ((r->directory ^ directory) & ~(u32)(ENTRY_IGNORED & ~PTE_PS) & ~(u32)PTE_D))
         drop_region(region);
@@ -313,15 +312,16 @@ static void map_ahead(gva_t address) {
     u32 directory = current_directory(page / REGION_PAGES);
     if (!(directory & PTE_P) || !(directory & PTE_A) || is_large(directory))
         return;
-    u32 *entry = port_ram(gpa((directory & PAGE_MASK) + page % REGION_PAGES * 4), 4);
-    if (!entry || (*entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A))
+    const u32 *table = table_pointer(directory, address.value);
+    u32 entry = table ? table_entry(table, page % REGION_PAGES, pae()) : 0;
+    if ((entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A))
         return;
-    struct translation translation = {.entry = *entry & ~(u32)PTE_PS, .directory = directory};
+    struct translation translation = {.entry = entry & ~(u32)PTE_PS, .directory = directory};
     map(page, &translation);
 }
 
 void *mmu_pointer(gva_t address, access_t access) {
-    const struct region *r = *place(current, address.value >> 22);
+    const struct region *r = *place(current, address.value >> REGION_SHIFT);
     u32 entry = r ? r->filled[address.value >> 12 & (REGION_PAGES - 1)] : 0;
     bool hit = entry && (!(access & PF_WRITE) || (entry & MAPPED_WRITABLE)) &&
                (!(access & PF_USER) || (entry & r->directory & PTE_U));
@@ -399,8 +399,12 @@ static void enter_warm(u32 cr3) {
         map_ahead(gva(space->pages[i] << 12));
 }
 
-/* Runs of pages whose mappings must go, with the holes between them, are unmapped by one call. */
-static void revalidate_pages(u32 region, const u32 *table, bool global) {
+/*
+ * Runs of pages whose mappings must go, with the holes between them, are unmapped by one call.
+ * Made twice, for entries of both widths.
+ */
+static inline __attribute__((always_inline)) void revalidate_entries(u32 region, const u32 *table, bool global,
+                                                                     bool wide) {
     const struct region *r = *place(current, region);
     u32 base = region * REGION_PAGES, start = 0, length = 0;
     for (u32 word = 0; word < REGION_PAGES / 32; word++)
@@ -409,7 +413,7 @@ static void revalidate_pages(u32 region, const u32 *table, bool global) {
             u32 entry = r->filled[i];
             if (!entry)
                 continue; /* after drop_all */
-            if (stays_global(entry, global) || (table && still_valid(entry, table[i]))) {
+            if (stays_global(entry, global) || (table && still_valid(entry, table_entry(table, i, wide)))) {
                 if (length)
                     drop_pages(start, length);
                 length = 0;
@@ -424,23 +428,34 @@ static void revalidate_pages(u32 region, const u32 *table, bool global) {
         drop_pages(start, length);
 }
 
+static void revalidate_pages(u32 region, const u32 *table, bool global) {
+    if (pae())
+        revalidate_entries(region, table, global, true);
+    else
+        revalidate_entries(region, table, global, false);
+}
+
 static void revalidate_region(u32 region, bool global) {
     struct region *r = *place(current, region);
     if (!r->local && stays_global(PTE_G, global))
         return;
     u32 old = r->directory, now = current_directory(region);
     if (is_large(old)) {
-        if (!stays_global(old, global) && (now & PTE_PS ? !still_valid(r->filled[0], now & 0xffc001ff) : true))
+        if (!stays_global(old, global) &&
+            !(is_large(now) && still_valid(r->filled[0], now & (LARGE_MASK | LARGE_FLAGS))))
             drop_region(region);
         return;
     }
     /* Another table is as good where its entries agree: address spaces have pages in common. */
     bool comparable = !((old ^ now) & (PTE_P | PTE_W | PTE_U | PTE_A | PTE_PS));
-    const u32 *table = comparable ? port_ram(gpa(now & PAGE_MASK), PAGE_SIZE) : NULL;
+    const u32 *table = comparable ? table_pointer(now, region << REGION_SHIFT) : NULL;
     if (table)
         r->directory = now;
     revalidate_pages(region, table, global);
 }
+
+/* What tells address spaces apart: CR3 without its flags. In PAE it need not be the start of a page. */
+static u32 current_cr3(void) { return cpu.cr3 & (pae() ? ~31u : PAGE_MASK); }
 
 /* Makes the space of CR3 the current one. True if another was before. */
 static bool enter_space(u32 cr3) {
@@ -468,7 +483,7 @@ static bool enter_space(u32 cr3) {
 
 void mmu_flush(bool global) {
     u32 before = current->cr3;
-    bool only = port_spaces() == 1, switched = enter_space(cpu.cr3 & PAGE_MASK);
+    bool only = port_spaces() == 1, switched = enter_space(current_cr3());
     if (switched && only)
         leave_warm(before);
     for (u32 region = next_occupied(current, 0); region < REGIONS; region = next_occupied(current, region + 1))
@@ -478,26 +493,28 @@ void mmu_flush(bool global) {
 }
 
 void mmu_invalidate_page(gva_t address) {
-    u32 page = address.value >> 12, region = address.value >> 22;
-    const struct region *r = *place(current, region);
+    u32 page = address.value >> 12, region = address.value >> REGION_SHIFT, buddy = region ^ 1;
+    const struct region *r = *place(current, region), *other = *place(current, buddy);
+    /* Two regions are one page of 4 MiB, and go together. */
+    if (other && is_large(other->directory) && !pae())
+        revalidate_region(buddy, true);
     u32 old = filled_entry(page);
     if (!old)
         return;
-    u32 directory = current_directory(region);
     if (is_large(r->directory)) {
-        if (!is_large(directory) || !still_valid(old, (directory & 0xffc001ff) + (page % REGION_PAGES << 12)))
-            drop_region(region);
+        revalidate_region(region, true);
         return;
     }
-    u32 *table = directory & PTE_P && !is_large(directory) ? port_ram(gpa(directory & PAGE_MASK), PAGE_SIZE) : NULL;
+    u32 directory = current_directory(region);
+    const u32 *table = directory & PTE_P && !is_large(directory) ? table_pointer(directory, address.value) : NULL;
     if (!table || ((directory ^ r->directory) & (PAGE_MASK | PTE_W | PTE_U)) ||
-        !still_valid(old, table[page % REGION_PAGES]))
+        !still_valid(old, table_entry(table, page % REGION_PAGES, pae())))
         drop_pages(page, 1);
 }
 
 void mmu_mode_changed(void) {
     drop_all();
-    current->cr3 = cpu.cr3 & PAGE_MASK;
+    current->cr3 = current_cr3();
 }
 
 void mmu_enter_user(void) {

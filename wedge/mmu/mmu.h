@@ -10,7 +10,7 @@
 /* An access, as the bits of a page fault's error code: PF_WRITE, PF_USER. */
 typedef u32 access_t;
 
-/* Page-table entries, 32-bit paging (SDM vol. 3A, 4.3). */
+/* Page-table entries (SDM vol. 3A, 4.3 and 4.4). */
 enum {
     PTE_P = 1u << 0,
     PTE_W = 1u << 1,
@@ -23,8 +23,8 @@ enum {
 
 /* One translation: the entry that maps `address`, with A (and D) as the walk has left them. */
 struct translation {
-    u32 entry;     /* a 4 KiB entry; for a 4 MiB page the one its 4 KiB piece would have, with PTE_PS */
-    u32 directory; /* the page-directory entry above it, or of the 4 MiB page itself */
+    u32 entry;     /* a 4 KiB entry; for a large page the one its 4 KiB piece would have, with PTE_PS */
+    u32 directory; /* the page-directory entry above it, or of the large page itself, as entries.h has it */
 };
 
 /*
@@ -32,6 +32,13 @@ struct translation {
  * accessed and dirty bits. False with #PF raised.
  */
 bool mmu_walk(gva_t address, access_t access, struct translation *result);
+
+/*
+ * Loads the four entries above the directories that the processor holds while
+ * it uses PAE (SDM vol. 3A, 4.4.1). False with #GP raised, and none loaded, if
+ * one of them has reserved bits.
+ */
+bool mmu_load_pointers(u32 cr3);
 
 /* Makes an access possible that faulted in the host. False with #PF raised. */
 bool mmu_fill(gva_t address, access_t access);

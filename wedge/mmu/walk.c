@@ -1,16 +1,13 @@
 /*
  * The walk: from a guest-virtual address through the guest's own page tables,
- * with the side effects the hardware has. Two-level (32-bit) paging.
+ * with the side effects the hardware has.
  */
 
 #include "mmu.h"
 
 #include "core/cpu.h"
 #include "core/port.h"
-
-static u32 *entry_pointer(u32 table, u32 index) {
-    return port_ram(gpa((table & PAGE_MASK) + index * 4u), 4);
-}
+#include "entries.h"
 
 /*
  * Rights (SDM vol. 3A, 4.6): user accesses need U in both entries and W in
@@ -24,38 +21,68 @@ static bool permitted(u32 rights, access_t access) {
     return true;
 }
 
+/* The entry of 4 KiB that a large page's piece at an address would have. */
+static u32 at_page(u32 directory, u32 address) {
+    return (directory & (LARGE_MASK | LARGE_FLAGS)) | (address & ~LARGE_MASK & PAGE_MASK);
+}
+
 bool mmu_walk(gva_t address, access_t access, struct translation *result) {
-    u32 error = access & (PF_WRITE | PF_USER);
+    u32 at = address.value, error = access & (PF_WRITE | PF_USER);
     if (!(cpu.cr0 & CR0_PG)) {
-        result->directory = PTE_P | PTE_W | PTE_U | PTE_A | PTE_D;
-        result->entry = (address.value & PAGE_MASK) | result->directory;
+        result->directory = unpaged_directory(at);
+        result->entry = at_page(result->directory, at);
         return true;
     }
-    u32 *pde = entry_pointer(cpu.cr3, address.value >> 22);
-    if (!pde || !(*pde & PTE_P))
-        return raise_page_fault(address.value, error);
+    u32 *directory = directory_pointer(at);
+    if (!directory || !(*directory & PTE_P))
+        return raise_page_fault(at, error);
+    u32 pde = directory_entry(directory, at);
+    if (!(pde & PTE_P))
+        return raise_page_fault(at, error | PF_PRESENT | PF_RESERVED);
     u32 set = PTE_A | (access & PF_WRITE ? PTE_D : 0);
-    if ((*pde & PTE_PS) && (cpu.cr4 & CR4_PSE)) {
-        if (!permitted(*pde, access))
-            return raise_page_fault(address.value, error | PF_PRESENT);
-        if ((*pde & set) != set)
-            *pde |= set;
-        result->directory = *pde;
-        result->entry = (*pde & 0xffc00000) | (address.value & 0x003ff000) | (*pde & 0x1ff);
+    if (pde & PTE_PS) {
+        if (!permitted(pde, access))
+            return raise_page_fault(at, error | PF_PRESENT);
+        if ((pde & set) != set)
+            *directory |= set;
+        result->directory = pde | set;
+        result->entry = at_page(result->directory, at);
         return true;
     }
-    u32 *pte = entry_pointer(*pde, (address.value >> 12) & 1023);
-    if (!pte || !(*pte & PTE_P))
-        return raise_page_fault(address.value, error);
+    u32 *table = table_pointer(pde, at), index = at >> 12 & (REGION_PAGES - 1);
+    u32 *entry = table ? table + (pae() ? index * 2 : index) : NULL;
+    if (!entry || !(*entry & PTE_P))
+        return raise_page_fault(at, error);
+    u32 pte = table_entry(table, index, pae());
+    if (!(pte & PTE_P))
+        return raise_page_fault(at, error | PF_PRESENT | PF_RESERVED);
     /* U and W are the conjunction of both levels. */
-    u32 rights = *pte & (*pde | ~(u32)(PTE_U | PTE_W));
+    u32 rights = pte & (pde | ~(u32)(PTE_U | PTE_W));
     if (!permitted(rights, access))
-        return raise_page_fault(address.value, error | PF_PRESENT);
-    if (!(*pde & PTE_A))
-        *pde |= PTE_A;
-    if ((*pte & set) != set)
-        *pte |= set;
-    result->directory = *pde;
-    result->entry = *pte & ~(u32)PTE_PS; /* bit 7 of a PTE is PAT, which selects memory types only */
+        return raise_page_fault(at, error | PF_PRESENT);
+    if (!(pde & PTE_A))
+        *directory |= PTE_A;
+    if ((pte & set) != set)
+        *entry |= set;
+    result->directory = pde | PTE_A;
+    result->entry = (pte | set) & ~(u32)PTE_PS; /* bit 7 of a PTE is PAT, which selects memory types only */
+    return true;
+}
+
+/*
+ * Bits of a page-directory-pointer entry that are to be 0 (SDM vol. 3A, table
+ * 4-8), but for bit 5: QEMU sets it, as accessed, in tables that may then come here.
+ */
+#define RESERVED_POINTER ((u64)RESERVED_HIGH << 32 | 0x1c6)
+
+bool mmu_load_pointers(u32 cr3) {
+    u64 loaded[ARRAY_SIZE(cpu.pdpte)] = {0};
+    const u64 *table = port_ram(gpa(cr3 & ~31u), sizeof loaded);
+    if (table)
+        memcpy(loaded, table, sizeof loaded);
+    for (u32 i = 0; i < ARRAY_SIZE(loaded); i++)
+        if ((loaded[i] & PTE_P) && (loaded[i] & RESERVED_POINTER))
+            return raise(VECTOR_GP, 0);
+    memcpy(cpu.pdpte, loaded, sizeof loaded);
     return true;
 }

@@ -32,6 +32,11 @@ void clean_up(void) {
     for (u32 i = 0; i < ARRAY_SIZE(hooks); i++)
         hooks[i] = NULL;
     set_user_segments(0, 0);
+    if (read_cr4() & CR4_PAE) {
+        write_cr0(CR0_VALUE & ~CR0_PG);
+        write_cr4(CR4_VALUE);
+        write_cr3((u32)page_directory);
+    }
     write_cr0(CR0_VALUE);
     write_cr3((u32)page_directory);
     tables_init();

@@ -181,6 +181,15 @@ enum code_id {
 #undef CODE
 extern const struct code codes[CODE_COUNT];
 
+/* --- Single accesses (access.c) --- */
+
+/* The word read, or what came of it: fa00VVEE, vector and error code. */
+u32 read_at(u32 address, bool user);
+/* 0, or what came of it. */
+u32 write_at(u32 address, u32 value, bool user);
+/* Those bits of an entry as text. */
+const char *accessed_dirty(u32 entry);
+
 /* --- Descriptors and tables (tables.c) --- */
 
 struct table_register {
@@ -297,6 +306,7 @@ static inline void cpuid(u32 leaf, u32 out[4]) {
 #define CR0_PG (1u << 31)
 #define CR0_VALUE (CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_PE)
 #define CR4_PSE (1u << 4)
+#define CR4_PAE (1u << 5)
 #define CR4_PGE (1u << 7)
 #define CR4_VALUE (CR4_PSE | CR4_PGE)
 

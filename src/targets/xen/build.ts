@@ -22,7 +22,7 @@ const CFLAGS = [
   '-no-pie',
   '-nostdlib',
   '-static',
-  '-DREGION_POOL=768',
+  '-DREGION_POOL=1392',
 ] as const;
 
 /** Path of the wedge's program. @throws Error with gcc's messages if it does not compile */

@@ -145,7 +145,7 @@ TEST(control, cpuid) {
     static const struct {
         const char *name;
         u32 bit;
-    } features[] = {{"fpu", 0}, {"pse", 3}, {"tsc", 4}, {"msr", 5}, {"cx8", 8}, {"sep", 11}, {"pge", 13}, {"cmov", 15}};
+    } features[] = {{"fpu", 0}, {"pse", 3}, {"tsc", 4}, {"msr", 5}, {"pae", 6}, {"cx8", 8}, {"sep", 11}, {"pge", 13}, {"cmov", 15}};
     u32 out[4];
     cpuid(0, out);
     say("leaf 1 is there: %s", out[0] >= 1 ? "yes" : "no");
