@@ -10,6 +10,7 @@ import { XEN_VERSIONS } from './xen/release.ts';
 
 await runMain(async () => {
   await buildKernel('annotated');
+  await buildKernel('annotated', 'pae');
   for (const name of INITRAMFS_NAMES) await buildInitramfs(name);
   for (const annotated of [true, false]) await buildConformance({ annotated });
   for (const version of XEN_VERSIONS) await buildXen(version);

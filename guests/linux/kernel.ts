@@ -14,13 +14,20 @@ import { kernelPackage, kernelSource } from './debian.ts';
 
 export type Variant = 'annotated' | 'plain';
 
+/** What its page tables are: of two levels, or of three with entries of 64 bits. */
+export type Paging = 'two-level' | 'pae';
+
 export interface Kernel {
   /** ELF, as linked. */
   readonly vmlinux: string;
   readonly bzImage: string;
 }
 
-const CONFIG = 'guests/linux/i386.config';
+/** Configuration fragments, each on top of those before it. */
+const CONFIGS: Record<Paging, readonly string[]> = {
+  'two-level': ['guests/linux/i386.config'],
+  pae: ['guests/linux/i386.config', 'guests/linux/pae.config'],
+};
 const TOOLCHAIN = [
   'bin/previrt-gcc',
   'bin/previrt-as',
@@ -47,6 +54,7 @@ export async function configureKernel(
   variant: Variant,
   output: string,
   flags = '',
+  paging: Paging = 'two-level',
 ): Promise<() => Promise<void>> {
   const source = await kernelPackage();
   const tree = await kernelSource(source);
@@ -57,9 +65,11 @@ export async function configureKernel(
       env: REPRODUCIBLE,
       ...(onLine && { onLine }),
     });
-  await step(`Configuring Linux ${source.version}, ${variant}`, () => configure(tree, output, make));
+  await step(`Configuring Linux ${source.version}, ${variant}, ${paging}`, () =>
+    configure(tree, output, CONFIGS[paging], make),
+  );
   return () =>
-    step(`Building Linux ${source.version}, ${variant}`, async (report) => {
+    step(`Building Linux ${source.version}, ${variant}, ${paging}`, async (report) => {
       let objects = 0;
       await make([`-j${cpus().length}`, 'vmlinux', 'bzImage'], (line) => {
         if (OBJECT_LINE.test(line)) report(`${++objects} of about ${OBJECTS} objects`);
@@ -68,20 +78,23 @@ export async function configureKernel(
 }
 
 /** What a kernel that is not annotated is made from: a key for the cache. */
-export async function plainInputs(): Promise<{ readonly texts: string[]; readonly paths: string[] }> {
+export async function plainInputs(
+  paging: Paging = 'two-level',
+): Promise<{ readonly texts: string[]; readonly paths: string[] }> {
   const { version } = await kernelPackage();
   const compiler = (await runProgram('gcc', ['--version'])).split('\n')[0]!;
-  return { texts: [version, compiler, JSON.stringify(REPRODUCIBLE)], paths: [CONFIG] };
+  return { texts: [version, compiler, JSON.stringify(REPRODUCIBLE)], paths: [...CONFIGS[paging]] };
 }
 
 /** The kernel, from the cache or built, which takes minutes. */
-export async function buildKernel(variant: Variant): Promise<Kernel> {
-  const { texts, paths } = await plainInputs();
+export async function buildKernel(variant: Variant, paging: Paging = 'two-level'): Promise<Kernel> {
+  const { texts, paths } = await plainInputs(paging);
   const key = hashOf(texts, variant === 'annotated' ? [...paths, ...TOOLCHAIN] : paths);
-  const folder = await cachedFolder(`linux/${variant}-${key}`, async (work) => {
+  const name = paging === 'pae' ? `${variant}-pae` : variant;
+  const folder = await cachedFolder(`linux/${name}-${key}`, async (work) => {
     const output = join(work, 'build');
     await mkdir(output);
-    const build = await configureKernel(variant, output);
+    const build = await configureKernel(variant, output, '', paging);
     await build();
     for (const path of ['vmlinux', 'arch/x86/boot/bzImage', '.config'])
       await copyFile(join(output, path), join(work, path.split('/').at(-1)!));
@@ -93,15 +106,20 @@ export async function buildKernel(variant: Variant): Promise<Kernel> {
 async function configure(
   source: string,
   output: string,
+  fragments: readonly string[],
   make: (targets: readonly string[]) => Promise<string>,
 ): Promise<void> {
-  const fragment = join(REPOSITORY, CONFIG);
+  const paths = fragments.map((path) => join(REPOSITORY, path));
   const config = join(output, '.config');
   await make(['tinyconfig']);
   const merge = join(source, 'scripts/kconfig/merge_config.sh');
-  await runProgram(merge, ['-m', '-O', output, config, fragment], { cwd: source });
+  await runProgram(merge, ['-m', '-O', output, config, ...paths], { cwd: source });
   await make(['olddefconfig']);
-  const missing = missingOptions(await readFile(fragment, 'utf8'), await readFile(config, 'utf8'));
+  const wanted = await Promise.all(paths.map((path) => readFile(path, 'utf8')));
+  const missing = missingOptions(wanted.join('\n'), await readFile(config, 'utf8'));
   if (missing.length > 0)
-    throw new InputError(`the kernel's configuration lost ${missing.join(', ')}`, `correct ${CONFIG}`);
+    throw new InputError(
+      `the kernel's configuration lost ${missing.join(', ')}`,
+      `correct ${fragments.join(' or ')}`,
+    );
 }

@@ -28,17 +28,20 @@ const isMachine = (names: readonly MachineName[], name: MachineName): boolean =>
 /** Tests of everything that machine is listed for. */
 export function playOn(name: MachineName): void {
   const { options, patience } = MACHINES[name];
-  let kernel = '';
   let guest: Guest | undefined;
   beforeAll(async () => {
     // The command builds itself when its source has changed, and writes where temporary files go.
     spawnSync(PREVIRT, ['--help']);
-    kernel = (await buildKernel('annotated')).vmlinux;
+    await buildKernel('annotated');
   }, BUILD_LIMIT);
   afterEach(() => guest?.close());
 
-  async function boot({ initramfs, memory }: Partial<Scenario>, ...more: readonly string[]): Promise<Guest> {
-    const args = [kernel, ...options, ...more];
+  async function boot(
+    { paging, initramfs, memory }: Partial<Scenario>,
+    ...more: readonly string[]
+  ): Promise<Guest> {
+    const { vmlinux } = await buildKernel('annotated', paging);
+    const args = [vmlinux, ...options, ...more];
     if (initramfs) args.push('--initrd', await buildInitramfs(initramfs));
     if (memory) args.push('--memory', memory);
     guest = new Guest(args);

@@ -1,12 +1,15 @@
 /** What Linux is made to do, and what it must answer, as data. */
 
 import type { InitramfsName } from '../../guests/linux/initramfs.ts';
+import type { Paging } from '../../guests/linux/kernel.ts';
 import { RUN_STATUS, type RunStatus } from '../../src/targets/target.ts';
 import { ALL, FULL, type MachineName } from './machines.ts';
 
 export interface Scenario {
   readonly title: string;
   readonly on: readonly MachineName[];
+  /** The kernel's page tables; two-level ones unless it says otherwise. */
+  readonly paging?: Paging;
   /** The first file system; without one the kernel finds no /init. */
   readonly initramfs?: InitramfsName;
   readonly memory?: string;
@@ -133,6 +136,30 @@ export const SCENARIOS: readonly Scenario[] = [
         /^25\r$/m,
       ],
       ['wc -c < /tmp/f', /^629145600\r$/m],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: 'a kernel with PAE page tables, its high memory, processes and programs',
+    on: ['hosted', 'qemu', 'xen'],
+    paging: 'pae',
+    initramfs: 'glibc',
+    memory: '1G',
+    dialogue: [
+      [
+        'awk \'/^(HighTotal|DirectMap2M)/ { print $1, ($2 > 0) ? "so" "me" : "none" }\' /proc/meminfo',
+        /^HighTotal: some\r\nDirectMap2M: some\r$/m,
+      ],
+      memoryTest(900),
+      [
+        'mount -o remount,size=300M /tmp; dd if=/dev/zero of=/tmp/f bs=1M count=200; wc -c < /tmp/f',
+        /^209715200\r$/m,
+      ],
+      ['rm /tmp/f; /usr/bin/seq 1 20000 | /usr/bin/md5sum', /^e071f707df7bbeee2a6a1eb48011ddd0/m],
+      ['for i in $(seq 50); do /bin/true & done; wait; echo d"on"e', /^done\r$/m],
+      ['stress scatter 200', /^stress: ok\r$/m],
+      ['stress load 5', /^stress: ok\r$/m],
       POWER_OFF,
     ],
     status: RUN_STATUS.done,
