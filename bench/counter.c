@@ -1,35 +1,13 @@
 /*
- * A plugin of QEMU (version 1 of its interface, QEMU 4.2 and newer): counts
- * instructions from the first one after reset, and writes how many came before
+ * A plugin of QEMU: counts instructions from the first one after reset, and
+ * writes how many came before
  * the marker (marker.c) to the file `out` when the guest first executes it.
- *
- * What is used of the interface is declared here: Debian does not package its
- * header (include/qemu/qemu-plugin.h).
  */
-#include <stddef.h>
-#include <stdint.h>
+#include "qemu-plugin.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef uint64_t plugin_id;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-enum { INLINE_ADD_U64, NO_REGISTERS = 0 };
-
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *block, size_t index);
-const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *instruction);
-size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *instruction);
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id,
-                                           void (*translated)(plugin_id, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *instruction, int operation,
-                                                void *counter, uint64_t value);
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *instruction,
-                                            void (*executed)(unsigned cpu, void *data), int registers,
-                                            void *data);
-
-__attribute__((visibility("default"))) int qemu_plugin_version = 1;
 
 static const uint8_t MARKER[] = {0x66, 0x87, 0xdb}; /* xchg %bx, %bx */
 
@@ -63,8 +41,7 @@ static void translated(plugin_id id, struct qemu_plugin_tb *block)
     }
 }
 
-__attribute__((visibility("default"))) int qemu_plugin_install(plugin_id id, const void *info, int count,
-                                                               char **arguments)
+PLUGIN_EXPORT int qemu_plugin_install(plugin_id id, const void *info, int count, char **arguments)
 {
     (void)info;
     static const char OUT[] = "out=";

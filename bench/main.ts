@@ -18,9 +18,10 @@ import { osbench } from './parts/osbench.ts';
 import { sha } from './parts/sha.ts';
 import { size } from './parts/size.ts';
 import { syscall } from './parts/syscall.ts';
+import { xen } from './parts/xen.ts';
 import { formatReport, type PartResult, reportJson } from './report.ts';
 
-const PARTS: readonly Part[] = [annotator, build, size, instructions, sha, boot, osbench, syscall, burn];
+const PARTS: readonly Part[] = [annotator, build, size, instructions, sha, boot, osbench, syscall, burn, xen];
 
 const HELP = `
 Parts, in the order they run; without a name all do:

@@ -5,7 +5,7 @@ import { parseElf } from '../elf/image.ts';
 import { InputError } from '../elf/input-error.ts';
 import { readAllSites } from '../sites/embedded.ts';
 import { encodePatchTable, PATCH_NOT_BURNED, patchEntry } from '../sites/patch-table.ts';
-import type { DomainName } from '../x86/site-kinds.ts';
+import type { DomainName, SiteKindName } from '../x86/site-kinds.ts';
 import { BURN_SECTIONS, digestOf, encodeBurnInfo, type Keep, readBurnInfo } from './burn-info.ts';
 import { burnTarget, selectSubstitution, substitutionTemplate } from './select.ts';
 import { instantiate } from './template.ts';
@@ -15,6 +15,8 @@ export interface BurnChoice {
   /** Domains whose sites are substituted; the sites of others stay and trap. */
   readonly domains: readonly DomainName[];
   readonly keep: Keep;
+  /** Kinds whose sites stay nevertheless and trap: to see what their substitutions are worth. */
+  readonly spared?: ReadonlySet<SiteKindName> | undefined;
 }
 
 export interface BurnOptions extends BurnChoice {
@@ -38,7 +40,8 @@ export function prepareBurn(image: Uint8Array, options: BurnChoice): (wedge: Uin
     throw new InputError(`a ${elf.class}-bit kernel; ${options.target} takes ${target.class}-bit ones`);
 
   const burned = readAllSites(elf).map((site) => {
-    if (!options.domains.includes(site.domain) || target.native.includes(site.domain))
+    const stays = !options.domains.includes(site.domain) || options.spared?.has(site.kind);
+    if (stays || target.native.includes(site.domain))
       return { entry: patchEntry(site, PATCH_NOT_BURNED) };
     const substitution = selectSubstitution(site, target);
     const template = substitutionTemplate(substitution, site.length, target);

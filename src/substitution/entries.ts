@@ -38,6 +38,8 @@ export const XEN_HOLE: GuestVirtual = guestVirtual(0xf580_0000);
 const SEGMENTS = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'] as const;
 const HOT_SEGMENTS = ['es', 'ds', 'fs', 'gs'] as const;
 const HOT_REGISTERS = ['eax', 'ecx', 'edx'] as const;
+const CONTROL_REGISTERS = ['cr0', 'cr2', 'cr3', 'cr4'] as const;
+const GENERAL_REGISTERS = ['eax', 'ecx', 'edx', 'ebx', 'ebp', 'esi', 'edi'] as const;
 
 /** Kinds without operands, emulated by kind alone: their code may be copied, so no address finds the site. */
 const BY_KIND = [
@@ -77,6 +79,10 @@ export const WEDGE_ENTRIES = [
   ...HOT_SEGMENTS.map((segment) => `pop_${segment}` as const),
   ...HOT_SEGMENTS.flatMap((segment) =>
     HOT_REGISTERS.map((register) => `mov_${segment}_${register}` as const),
+  ),
+  ...SEGMENTS.map((segment) => `mov_eax_${segment}` as const),
+  ...CONTROL_REGISTERS.flatMap((control) =>
+    GENERAL_REGISTERS.map((register) => `mov_${register}_${control}` as const),
   ),
 ] as const;
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { buildCounter } from '../../bench/counter.ts';
+import { buildPlugin } from '../../bench/counter.ts';
 
 const ROM_SIZE = 0x10000;
 /** Where the processor starts, in a ROM that ends at the top of the first MiB. */
@@ -30,9 +30,13 @@ it('counts every instruction before the first marker', async () => {
   const [rom, output] = [join(folder, 'rom'), join(folder, 'count')];
   writeFileSync(rom, bytes);
   const machine = ['-M', 'pc', '-nodefaults', '-display', 'none', '-bios', rom, '-icount', 'shift=0'];
-  const qemu = spawn('qemu-system-i386', [...machine, '-plugin', `${await buildCounter()},out=${output}`], {
-    stdio: 'ignore',
-  });
+  const qemu = spawn(
+    'qemu-system-i386',
+    [...machine, '-plugin', `${await buildPlugin('counter')},out=${output}`],
+    {
+      stdio: 'ignore',
+    },
+  );
   try {
     const read = (): string => (existsSync(output) ? readFileSync(output, 'latin1') : '');
     while (!read().endsWith('\n') && qemu.exitCode === null) await sleep(20);

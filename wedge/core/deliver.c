@@ -47,15 +47,51 @@ static bool pop(struct stack *stack, u32 *value, unsigned size) {
     return true;
 }
 
+#define FRAME 6u
+
+/* Whether so many words, from an address on, can be copied at once. */
+static bool plain_frame(const struct stack *stack, u32 esp, u32 count, unsigned size) {
+    u32 at = stack->base + esp;
+    return size == 4 && stack->mask == 0xffffffff && ((at ^ (at + count * 4 - 1)) & PAGE_MASK) == 0;
+}
+
+/* Pushes in order, at once where that comes to the same. */
+static bool push_frame(struct stack *stack, const u32 *values, u32 count, unsigned size) {
+    u32 esp = stack->esp - count * 4, words[FRAME];
+    for (u32 i = 0; i < count; i++)
+        words[i] = values[count - 1 - i];
+    if (plain_frame(stack, esp, count, size) && guest_write(gva(stack->base + esp), words, count * 4, stack->access)) {
+        stack->esp = esp;
+        return true;
+    }
+    for (u32 i = 0; i < count; i++)
+        if (!push(stack, values[i], size))
+            return false;
+    return true;
+}
+
+static bool pop_frame(struct stack *stack, u32 *values, u32 count, unsigned size) {
+    if (plain_frame(stack, stack->esp, count, size) &&
+        guest_read(gva(stack->base + stack->esp), values, count * 4, stack->access)) {
+        stack->esp += count * 4;
+        return true;
+    }
+    for (u32 i = 0; i < count; i++)
+        if (!pop(stack, &values[i], size))
+            return false;
+    return true;
+}
+
 /* The inner stack of a privilege level, from the TSS. */
 static bool tss_stack(unsigned level, u16 *ss, u32 *esp) {
-    u32 word;
+    u32 word, words[2];
     if (cpu.tr.attributes & 8) { /* 32-bit TSS */
         if (level * 8 + 11 > cpu.tr.limit)
             return raise(VECTOR_TS, cpu.tr.selector & ~3u);
-        if (!guest_read(gva(cpu.tr.base + 4 + level * 8), esp, 4, 0) ||
-            !guest_read(gva(cpu.tr.base + 8 + level * 8), &word, 4, 0))
+        if (!guest_read(gva(cpu.tr.base + 4 + level * 8), words, 8, 0))
             return false;
+        *esp = words[0];
+        word = words[1];
     } else {
         if (level * 4 + 5 > cpu.tr.limit)
             return raise(VECTOR_TS, cpu.tr.selector & ~3u);
@@ -137,13 +173,10 @@ static bool enter(const struct entry *entry) {
             return false;
     }
     struct stack stack = stack_of(&ss, esp, level);
-    if (inner && (!push(&stack, cpu.segments[SS].selector, size) || !push(&stack, cpu.gpr[ESP], size)))
-        return false;
-    u32 flags = cpu_flags();
-    if (!push(&stack, flags, size) || !push(&stack, cpu.segments[CS].selector, size) ||
-        !push(&stack, cpu.eip, size))
-        return false;
-    if (entry->has_error && !push(&stack, entry->error, size))
+    u32 flags = cpu_flags(), outer = inner ? 0 : 2;
+    const u32 frame[FRAME] = {cpu.segments[SS].selector, cpu.gpr[ESP], flags,
+                              cpu.segments[CS].selector, cpu.eip,      entry->error};
+    if (!push_frame(&stack, frame + outer, FRAME - outer - !entry->has_error, size))
         return false;
 
     cpu.segments[SS] = ss;
@@ -272,19 +305,19 @@ static void drop_inner_segments(void) {
 
 /* Where a return goes; the outer stack is popped here too. */
 static bool return_to(struct stack *stack, u32 eip, u16 cs, unsigned size, u32 release) {
-    u32 code[2], data[2], esp, ss;
+    u32 code[2], data[2], to[2];
     unsigned rpl = cs & 3;
     if (!return_code_segment(cs, code))
         return false;
     stack->esp += release;
     bool outer = rpl > cpu.cpl;
     if (outer) {
-        if (!pop(stack, &esp, size) || !pop(stack, &ss, size))
+        if (!pop_frame(stack, to, 2, size))
             return false;
-        if (!return_stack_segment(ss, rpl, data))
+        if (!return_stack_segment(to[1], rpl, data))
             return false;
-        cpu_set_segment(&cpu.segments[SS], ss, data);
-        cpu.gpr[ESP] = esp + release;
+        cpu_set_segment(&cpu.segments[SS], to[1], data);
+        cpu.gpr[ESP] = to[0] + release;
     } else {
         cpu.gpr[ESP] = stack->esp;
     }
@@ -317,9 +350,10 @@ bool cpu_iret(unsigned size) {
     if (cpu_flags() & FLAG_NT)
         return nested_task_return();
     struct stack stack = stack_of(&cpu.segments[SS], cpu.gpr[ESP], cpu.cpl);
-    u32 eip, cs, flags;
-    if (!pop(&stack, &eip, size) || !pop(&stack, &cs, size) || !pop(&stack, &flags, size))
+    u32 frame[3];
+    if (!pop_frame(&stack, frame, 3, size))
         return false;
+    u32 eip = frame[0], cs = frame[1], flags = frame[2];
     if (size == 4 && (flags & FLAG_VM) && cpu.cpl == 0)
         crash("iret to virtual-8086 mode, which is not supported");
     u32 old = cpu_flags();

@@ -331,6 +331,9 @@ void *mmu_pointer(gva_t address, access_t access) {
             return NULL;
         entry = translation.entry;
     }
+    u8 *mapped = hit ? port_mapped(address) : NULL;
+    if (mapped)
+        return mapped;
     u8 *page = port_ram(gpa(entry & PAGE_MASK), PAGE_SIZE);
     if (!page) {
         memset(absent, 0xff, sizeof absent);

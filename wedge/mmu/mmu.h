@@ -79,6 +79,8 @@ bool port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user
 bool port_unmap(gva_t address, u32 pages);
 /* Removes all mappings of guest pages, in all spaces. */
 void port_unmap_all(void);
+/* Where C may access what is mapped at an address in the current space; NULL: by port_ram. */
+void *port_mapped(gva_t address);
 /* How many separate mappings the target can hold. */
 u32 port_map_limit(void);
 

@@ -32,6 +32,10 @@
 #define KEPT(register) (CONTROL_PAGE + CONTROL_KEPT_##register)
 #define INDEX (CONTROL_PAGE + CONTROL_ENTRY)
 
+    .set CPU_cr0, CPU_CR0
+    .set CPU_cr2, CPU_CR2
+    .set CPU_cr3, CPU_CR3
+    .set CPU_cr4, CPU_CR4
     .set SEGMENT_cs, SELECTOR(1) - SEGMENT_SELECTOR
     .set SEGMENT_ss, SELECTOR(2) - SEGMENT_SELECTOR
     .set SEGMENT_fs, SELECTOR(4) - SEGMENT_SELECTOR
@@ -250,6 +254,35 @@
     slow_entry ENTRY_mov_gs_eax
     slow_entry ENTRY_mov_gs_ecx
     slow_entry ENTRY_mov_gs_edx
+
+.macro store_entry segment
+    entry ENTRY_mov_eax_\segment
+    movzwl %ss:SELECTOR_\segment, %eax
+    ret
+.endm
+
+    store_entry es
+    store_entry cs
+    store_entry ss
+    store_entry ds
+    store_entry fs
+    store_entry gs
+
+.macro load_entry control register
+    entry ENTRY_mov_\register\()_\control
+    movl %ss:CONTROL_PAGE + CPU_\control, %\register
+    ret
+.endm
+
+    .irp control, cr0, cr2, cr3, cr4
+    load_entry \control eax
+    load_entry \control ecx
+    load_entry \control edx
+    load_entry \control ebx
+    load_entry \control ebp
+    load_entry \control esi
+    load_entry \control edi
+    .endr
 
     .org ENTRY_COUNT * ENTRY_SIZE
 

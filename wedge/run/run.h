@@ -95,6 +95,8 @@ __attribute__((noreturn)) void console_end(int status);
 void segments_capture(void);
 /* Loads what `cpu` says. True if anything real changed. */
 bool segments_apply(bool strict);
+/* Whether they may lack some of it while guest code runs: then an access through one faults. */
+bool segments_are_lazy(void);
 
 /* Arms the timer for the devices' next deadline, if that has changed. */
 void clock_arm(void);

@@ -121,7 +121,7 @@ static void trap_protection(const struct trap *trap) {
 
 static void trap_page_fault(const struct trap *trap) {
     access_t access = (trap->error & PF_WRITE) | user_access();
-    if (segments_apply(true))
+    if (segments_are_lazy() && segments_apply(true))
         return;
     if (mmu_fill(gva(trap->address), access)) {
         u8 bytes[MAX_INSTRUCTION];

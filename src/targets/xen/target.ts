@@ -4,8 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { parseElf } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
-import { prepareBurn } from '../../substitution/burn.ts';
-import { type Keep, readBurnInfo } from '../../substitution/burn-info.ts';
+import { type BurnChoice, prepareBurn } from '../../substitution/burn.ts';
+import { readBurnInfo } from '../../substitution/burn-info.ts';
 import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
 import { prepareBoot } from '../boot.ts';
 import { symbolizer } from '../symbolize.ts';
@@ -27,9 +27,7 @@ export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symboliz
   readonly disk?: string | undefined;
 }
 
-export interface XenBurnOptions extends Pick<RunOptions, 'initrd' | 'append'> {
-  readonly domains: readonly DomainName[];
-  readonly keep: Keep;
+export interface XenBurnOptions extends Omit<BurnChoice, 'target'>, Pick<RunOptions, 'initrd' | 'append'> {
   /** Bytes of guest RAM. */
   readonly memory: number;
 }
@@ -41,9 +39,9 @@ export interface XenBurnOptions extends Pick<RunOptions, 'initrd' | 'append'> {
  */
 export function prepareXenBurn(
   image: Uint8Array,
-  { domains, keep, ...machine }: XenBurnOptions,
+  { domains, keep, spared, ...machine }: XenBurnOptions,
 ): (wedge: Uint8Array) => Uint8Array {
-  const finish = prepareBurn(image, { target: 'xen', domains, keep });
+  const finish = prepareBurn(image, { target: 'xen', domains, keep, spared });
   return (wedge) => {
     const burned = parseElf(finish(wedge));
     const { plan, panicPattern } = prepareBoot(burned, machine);

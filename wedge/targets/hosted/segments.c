@@ -98,6 +98,8 @@ static void know_tls(void) {
     control.user_tls = (struct known_descriptor){address, words[0], words[1]};
 }
 
+bool segments_are_lazy(void) { return true; }
+
 bool segments_apply(bool strict) {
     bool changed = false;
     if (cpu.cpl == 3)

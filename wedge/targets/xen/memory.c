@@ -180,15 +180,20 @@ static bool shows(u32 slot, u32 page, u32 count) {
 }
 
 void *port_ram(gpa_t address, u64 size) {
+    u32 page = address.value >> 12, offset = address.value & ~PAGE_MASK;
+    u32 slot = bucket[page % BUCKETS];
+    calls++;
+    /* Within a page that was seen lately, as most are. */
+    if (!(address.value >> 32) && size <= PAGE_SIZE - offset && window_page[slot] == page + 1) {
+        window_used[slot] = calls;
+        return window(slot) + offset;
+    }
     u64 end = (u64)ram_pages * PAGE_SIZE;
     if (address.value >= end || size > end - address.value)
         return NULL;
-    u32 page = address.value >> 12, offset = address.value & ~PAGE_MASK;
     u32 count = (offset + size + PAGE_SIZE - 1) / PAGE_SIZE;
     if (count > WINDOW_RUN)
         return NULL;
-    u32 slot = bucket[page % BUCKETS];
-    calls++;
     if (!shows(slot, page, count))
         slot = open_windows(page, count);
     for (u32 i = 0; i < count; i++)

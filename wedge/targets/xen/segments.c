@@ -29,6 +29,10 @@ static u64 machine_address[2];
 #define real_selector control.real_selectors
 static u16 loaded[6]; /* what the way out has loaded last */
 
+/* Segments whose own selectors served while Xen's table was as it is now: `epoch` counts its changes. */
+static struct segment served[6];
+static u32 served_epoch[6], epoch = 1;
+
 static bool same(struct descriptor a, struct descriptor b) { return a.low == b.low && a.high == b.high; }
 
 static bool set_descriptor(u32 slot, struct descriptor value) {
@@ -38,6 +42,7 @@ static bool set_descriptor(u32 slot, struct descriptor value) {
     long result = HYPERCALL(update_descriptor, at, at >> 32, value.low, value.high);
     if (result)
         xen_refused("update_descriptor", result, value.low, value.high);
+    epoch++;
     return true;
 }
 
@@ -96,9 +101,13 @@ static bool mirror_all(void) {
             changed |= mirror_slot(slot++);
             continue;
         }
-        for (; count && slot < MIRRORED && same(*guest, seen[slot]); count--, slot++, guest++)
-            ;
-        if (count && slot < MIRRORED)
+        if (count > MIRRORED - slot)
+            count = MIRRORED - slot;
+        const struct descriptor *end = guest + count, *known = &seen[slot];
+        while (guest < end && !((guest->low ^ known->low) | (guest->high ^ known->high)))
+            guest++, known++;
+        slot += count - (end - guest);
+        if (guest < end)
             changed |= mirror_slot(slot++);
     }
     return changed;
@@ -164,26 +173,35 @@ void segments_capture(void) {
     }
 }
 
+static bool same_segment(const struct segment *a, const struct segment *b) {
+    return a->base == b->base && a->limit == b->limit && a->selector == b->selector && a->attributes == b->attributes;
+}
+
 static bool is_null(const struct segment *segment) { return !(segment->selector & ~3u); }
 
 /* The real selector for a segment register; `*changed` is set if a descriptor had to be. */
 static u16 real_for(enum segment_register which, bool *changed) {
     const struct segment *segment = &cpu.segments[which];
-    if (is_null(segment))
+    if (is_null(segment) || (served_epoch[which] == epoch && same_segment(segment, &served[which])))
         return segment->selector;
     struct descriptor wanted = of_segment(segment);
     u32 slot = segment->selector >> 3;
     if (!(segment->selector & 4) && slot < MIRRORED) {
         if (!same(table[slot], wanted))
             *changed |= mirror_slot(slot);
-        if (same(table[slot], wanted))
+        if (same(table[slot], wanted)) {
+            served[which] = *segment;
+            served_epoch[which] = epoch;
             return segment->selector;
+        }
     }
     *changed |= set_descriptor(SLOT_REGISTER + which, wanted);
     return (SLOT_REGISTER + which) << 3 | (cpu.cpl == 3 ? 3 : GUEST_RING);
 }
 
 static bool is_flat(const struct segment *segment) { return segment->base == 0; }
+
+bool segments_are_lazy(void) { return false; }
 
 bool segments_apply(bool strict) {
     (void)strict;

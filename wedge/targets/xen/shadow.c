@@ -221,6 +221,9 @@ bool port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user
     return true;
 }
 
+/* Ring 1 sees the guest's pages where the guest does, once Xen has them. */
+void *port_mapped(gva_t address) { return queued || stale ? NULL : (void *)(uptr)address.value; }
+
 bool port_unmap(gva_t address, u32 pages) {
     u32 page = address.value >> 12, end = page + pages;
     while (page < end) {
