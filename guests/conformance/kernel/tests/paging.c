@@ -58,6 +58,17 @@ TEST(paging, dirty_without_wp) {
     say("pte %s", accessed_dirty(*pte(WINDOW)));
 }
 
+/* What could be written only without WP cannot be any more when it is set. */
+TEST(paging, wp_set_again) {
+    fresh(PTE_P | PTE_U | PTE_G);
+    for (u32 i = 0; i < 2; i++) {
+        write_cr0(CR0_VALUE & ~CR0_WP);
+        u32 without = write_at(WINDOW, 1, false);
+        write_cr0(CR0_VALUE);
+        say("without WP %x, with WP %x", without, write_at(WINDOW, 1, false));
+    }
+}
+
 /* Touching one page leaves its neighbours alone. */
 TEST(paging, neighbours) {
     for (u32 i = 0; i < 32; i++)
