@@ -41,8 +41,7 @@ export function prepareBurn(image: Uint8Array, options: BurnChoice): (wedge: Uin
 
   const burned = readAllSites(elf).map((site) => {
     const stays = !options.domains.includes(site.domain) || options.spared?.has(site.kind);
-    if (stays || target.native.includes(site.domain))
-      return { entry: patchEntry(site, PATCH_NOT_BURNED) };
+    if (stays || target.native.includes(site.domain)) return { entry: patchEntry(site, PATCH_NOT_BURNED) };
     const substitution = selectSubstitution(site, target);
     const template = substitutionTemplate(substitution, site.length, target);
     return {

@@ -84,6 +84,7 @@ export const WEDGE_ENTRIES = [
   ...CONTROL_REGISTERS.flatMap((control) =>
     GENERAL_REGISTERS.map((register) => `mov_${register}_${control}` as const),
   ),
+  ...GENERAL_REGISTERS.map((register) => `mov_cr3_${register}` as const),
 ] as const;
 
 export type WedgeEntry = (typeof WEDGE_ENTRIES)[number];

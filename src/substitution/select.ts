@@ -74,6 +74,7 @@ const ENTRIES: Partial<Record<SiteKindName, Readonly<Record<string, string>>>> =
   },
   mov_to_seg: { Mov_Sreg_r32m16: 'mov_<0>_<1>', Mov_Sreg_rm16: 'mov_<0>_<1>' },
   mov_from_seg: { Mov_r32m16_Sreg: 'mov_<0>_<1>' },
+  mov_to_cr: { Mov_cr_r32: 'mov_<0>_<1>' },
   mov_from_cr: { Mov_r32_cr: 'mov_<0>_<1>' },
   entry_int80: { Int_imm8: 'entry_int80' },
   entry_sysenter: { Sysenter: 'entry_sysenter' },

@@ -14,8 +14,8 @@ export const KNOWN_DESCRIPTOR = defineStruct(
   ],
 );
 
-/** Linux has three TLS descriptors. */
-export const WATCHED = 4;
+/** Linux has three TLS descriptors, one that names the processor, and its code and data segments. */
+export const WATCHED = 6;
 
 export const CONTROL = defineStruct(
   'control',
@@ -32,6 +32,8 @@ export const CONTROL = defineStruct(
     ['flat_not_low', 'u32', 'complement of the low word of its descriptor'],
     ['flat_not_high', 'u32', 'complement of the high word'],
     ['flat_attributes', 'u32', 'selector, and attributes in the upper half, as struct segment has them'],
+    ['gs', KNOWN_DESCRIPTOR, 'what the kernel loaded GS from last'],
+    ['gs_segment', SEGMENT, 'and what came of it; attributes 0: nothing is known'],
     ['call_gate', KNOWN_DESCRIPTOR, 'interrupt gate 80, if user code may take the short way through it'],
     ['call_offset', 'u32', 'its handler'],
     ['call_code', SEGMENT, "the handler's CS"],

@@ -496,6 +496,15 @@ static enum outcome do_mov_from_control(const struct instruction *i) {
     return OUTCOME_NEXT;
 }
 
+enum outcome emulate_mov_to_cr3(u32 value) {
+    if (uses_pae(cpu.cr0, cpu.cr4) && !mmu_load_pointers(value))
+        return OUTCOME_FAULT;
+    cpu.cr3 = value;
+    if (cpu.cr0 & CR0_PG)
+        mmu_flush(false);
+    return OUTCOME_NEXT;
+}
+
 static enum outcome do_mov_to_control(const struct instruction *i) {
     u32 value = cpu.gpr[i->rm];
     if (!is_kernel())
@@ -503,13 +512,7 @@ static enum outcome do_mov_to_control(const struct instruction *i) {
     switch (i->reg) {
     case 0: return set_cr0(value);
     case 2: cpu.cr2 = value; return OUTCOME_NEXT;
-    case 3:
-        if (uses_pae(cpu.cr0, cpu.cr4) && !mmu_load_pointers(value))
-            return OUTCOME_FAULT;
-        cpu.cr3 = value;
-        if (cpu.cr0 & CR0_PG)
-            mmu_flush(false);
-        return OUTCOME_NEXT;
+    case 3: return emulate_mov_to_cr3(value);
     case 4: return set_cr4(value);
     default: return undefined();
     }

@@ -35,6 +35,7 @@ enum outcome emulate_xgetbv(void);
 enum outcome emulate_xsetbv(void);
 enum outcome emulate_clts(void);
 enum outcome emulate_popf(unsigned size);
+enum outcome emulate_mov_to_cr3(u32 value);
 /* Port I/O through DX and the accumulator; checks IOPL and the I/O permission bitmap. */
 enum outcome emulate_in(u16 port, unsigned size);
 enum outcome emulate_out(u16 port, unsigned size);

@@ -36,8 +36,13 @@ struct region {
     u32 directory; /* the page-directory entry that all were filled under */
     u16 count;     /* pages filled */
     u16 runs;      /* mappings made */
-    bool local;    /* not all pages are global */
+    u16 local;     /* words of `occupied` whose pages are not all global */
 };
+
+/* Pages around a missing one that are looked at to be mapped with it, a power of 2. */
+#ifndef MAP_WINDOW
+#define MAP_WINDOW 16u
+#endif
 
 #ifndef REGION_POOL
 #define REGION_POOL REGIONS
@@ -47,7 +52,8 @@ struct space {
     u32 cr3;
     u32 entered; /* when it became current last */
     struct region *regions[COMMON];
-    u32 occupied[COMMON / 32];
+    u32 occupied[COMMON / 32]; /* regions of which some page is mapped */
+    u32 local[COMMON / 32];    /* those of them whose pages are not all global */
 };
 
 #define SPACES 16u
@@ -59,6 +65,7 @@ static u32 entries; /* of spaces, a clock for `entered` */
 
 static struct region *common_regions[REGIONS - COMMON];
 static u32 common_occupied[(REGIONS - COMMON) / 32];
+static u32 common_local[(REGIONS - COMMON) / 32];
 
 static struct region pool[REGION_POOL];
 static struct region *unused[REGION_POOL];
@@ -87,6 +94,10 @@ static u32 *occupied_word(struct space *space, u32 region) {
     return region < COMMON ? &space->occupied[region / 32] : &common_occupied[(region - COMMON) / 32];
 }
 
+static u32 *local_word(struct space *space, u32 region) {
+    return region < COMMON ? &space->local[region / 32] : &common_local[(region - COMMON) / 32];
+}
+
 /* The first region from `region` on that has pages mapped, or REGIONS. */
 static u32 next_occupied(struct space *space, u32 region) {
     while (region < REGIONS) {
@@ -110,11 +121,11 @@ static void forget_region(struct space *space, u32 region) {
     struct region **at = place(space, region), *r = *at;
     clear_pages(r);
     runs -= r->runs;
-    r->count = r->runs = 0;
-    r->local = false;
+    r->count = r->runs = r->local = 0;
     unused[unused_count++] = r;
     *at = NULL;
     *occupied_word(space, region) &= ~(1u << region % 32);
+    *local_word(space, region) &= ~(1u << region % 32);
 }
 
 static void forget_below(struct space *space, u32 end) {
@@ -253,7 +264,11 @@ static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
         r->occupied[i / 32] |= 1u << i % 32;
     }
     r->directory = directory;
-    r->local |= !(entry & PTE_G);
+    if (!(entry & PTE_G)) {
+        u32 first = page % REGION_PAGES / 32, last = (page % REGION_PAGES + count - 1) / 32;
+        r->local |= (2u << last) - (1u << first);
+        *local_word(current, region) |= 1u << region % 32;
+    }
     r->runs++;
     runs++;
 }
@@ -267,7 +282,7 @@ static void map_large(u32 region, u32 directory) {
  * serves them all. Only what the hardware could hold already, see above.
  */
 static void map_small(u32 page, u32 entry, u32 directory) {
-    const u32 window = 16;
+    const u32 window = MAP_WINDOW;
     const u32 *table = table_pointer(directory, page << 12);
     bool wide = pae();
     u32 base = page & ~(REGION_PAGES - 1);
@@ -408,27 +423,54 @@ static void enter_warm(u32 cr3) {
  */
 static inline __attribute__((always_inline)) void revalidate_entries(u32 region, const u32 *table, bool global,
                                                                      bool wide) {
-    const struct region *r = *place(current, region);
+    struct region *r = *place(current, region);
+    const u32 kept = !global && (cpu.cr4 & CR4_PGE) ? PTE_G : 0;
     u32 base = region * REGION_PAGES, start = 0, length = 0;
-    for (u32 word = 0; word < REGION_PAGES / 32; word++)
+    for (u32 word = 0; word < REGION_PAGES / 32; word++) {
+        if (!r->occupied[word] || (kept && !(r->local >> word & 1)))
+            continue;
+        /* Mostly nothing has changed, and that says all unless CR0.WP counts. */
+        const bool plain = table && !lax;
+        u32 differing = plain ? 0 : ~0u, common = PTE_G;
+        for (u32 bits = plain ? r->occupied[word] : 0; bits; bits &= bits - 1) {
+            u32 i = word * 32 + __builtin_ctz(bits), entry = r->filled[i];
+            differing |= entry ^ table_entry(table, i, wide);
+            common &= entry;
+        }
+        if (likely(!(differing & ~(u32)ENTRY_IGNORED))) {
+            if (common)
+                r->local &= ~(1u << word);
+            if (length)
+                drop_pages(start, length);
+            length = 0;
+            continue;
+        }
         for (u32 bits = r->occupied[word]; bits; bits &= bits - 1) {
             u32 i = word * 32 + __builtin_ctz(bits);
             u32 entry = r->filled[i];
-            if (!entry)
-                continue; /* after drop_all */
-            if (stays_global(entry, global) || (table && still_valid(entry, table_entry(table, i, wide)))) {
+            bool valid = entry & kept;
+            if (!valid && table) {
+                u32 now = table_entry(table, i, wide) & ~(u32)ENTRY_IGNORED;
+                valid = entry && still_valid(entry, now);
+                if (valid)
+                    entry = r->filled[i] = now | (entry & MAPPED_WRITABLE);
+            }
+            if (likely(valid)) {
                 if (length)
                     drop_pages(start, length);
                 length = 0;
-            } else {
+            } else if (entry) { /* none after drop_all */
                 remember_dropped(base + i);
                 if (!length)
                     start = base + i;
                 length = base + i + 1 - start;
             }
         }
+    }
     if (length)
         drop_pages(start, length);
+    if (!r->local)
+        *local_word(current, region) &= ~(1u << region % 32);
 }
 
 static void revalidate_pages(u32 region, const u32 *table, bool global) {
@@ -440,8 +482,8 @@ static void revalidate_pages(u32 region, const u32 *table, bool global) {
 
 static void revalidate_region(u32 region, bool global) {
     struct region *r = *place(current, region);
-    if (!r->local && stays_global(PTE_G, global))
-        return;
+    if (!r)
+        return; /* after drop_all */
     u32 old = r->directory, now = current_directory(region);
     if (is_large(old)) {
         if (!stays_global(old, global) &&
@@ -455,6 +497,13 @@ static void revalidate_region(u32 region, bool global) {
     if (table)
         r->directory = now;
     revalidate_pages(region, table, global);
+}
+
+/* Those of [first, end) whose bits are set. */
+static void revalidate_regions(const u32 *words, u32 first, u32 end, bool global) {
+    for (; first < end; first += 32, words++)
+        for (u32 bits = *words; bits; bits &= bits - 1)
+            revalidate_region(first + __builtin_ctz(bits), global);
 }
 
 /* What tells address spaces apart: CR3 without its flags. In PAE it need not be the start of a page. */
@@ -489,8 +538,10 @@ void mmu_flush(bool global) {
     bool only = port_spaces() == 1, switched = enter_space(current_cr3());
     if (switched && only)
         leave_warm(before);
-    for (u32 region = next_occupied(current, 0); region < REGIONS; region = next_occupied(current, region + 1))
-        revalidate_region(region, global || (switched && !only && region < COMMON));
+    /* What was mapped in another space is as old as the time since. */
+    bool renewed = switched && !only, globals_stay = !global && (cpu.cr4 & CR4_PGE);
+    revalidate_regions(globals_stay && !renewed ? current->local : current->occupied, 0, COMMON, global || renewed);
+    revalidate_regions(globals_stay ? common_local : common_occupied, COMMON, REGIONS, global);
     if (switched && only)
         enter_warm(current->cr3);
 }

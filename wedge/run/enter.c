@@ -14,10 +14,14 @@ bool wedge_stepping, user_stepping;
 
 #define NO_SELECTOR 0xffffffff
 
+/* A segment as no register can have it. */
+static void forget_gs(void) { control.gs_segment = (struct segment){.selector = 0xffff}; }
+
 void port_tables_changed(void) {
     control.flat_selector = NO_SELECTOR;
     control.call_gate.address = 0;
     control.user_code.address = 0;
+    forget_gs();
 }
 
 void remember_call(void) {
@@ -65,6 +69,16 @@ static enum outcome enter_iret(void) {
         remember_user();
     return outcome;
 }
+
+#define MOVE_TO_CR3(name, from) \
+    static enum outcome enter_mov_cr3_##name(void) { return emulate_mov_to_cr3(cpu.gpr[from]); }
+MOVE_TO_CR3(eax, EAX)
+MOVE_TO_CR3(ecx, ECX)
+MOVE_TO_CR3(edx, EDX)
+MOVE_TO_CR3(ebx, EBX)
+MOVE_TO_CR3(ebp, EBP)
+MOVE_TO_CR3(esi, ESI)
+MOVE_TO_CR3(edi, EDI)
 
 static enum outcome enter_in8(void) { return emulate_in(cpu.gpr[EDX], 1); }
 static enum outcome enter_in16(void) { return emulate_in(cpu.gpr[EDX], 2); }
@@ -116,11 +130,20 @@ static void remember_flat_fs(void) {
     control.flat_selector = fs->selector;
 }
 
+/* What load_known_gs in entry.S need not repeat. */
+static void remember_gs(void) {
+    control.gs_segment = cpu.segments[GS];
+    if (!(cpu.segments[GS].selector & ~3u) || !know_descriptor(&cpu.segments[GS], &control.gs))
+        forget_gs();
+}
+
 static enum outcome move_segment(enum segment_register which, enum gpr from) {
     if (!cpu_load_segment(which, cpu.gpr[from]))
         return OUTCOME_FAULT;
     if (which == FS && cpu.cpl == 0)
         remember_flat_fs();
+    if (which == GS && cpu.cpl == 0)
+        remember_gs();
     return OUTCOME_NEXT;
 }
 
@@ -173,6 +196,13 @@ static operation *const operations[ENTRY_COUNT] = {
     MOVES(ds),
     MOVES(fs),
     MOVES(gs),
+    [ENTRY_mov_cr3_eax] = enter_mov_cr3_eax,
+    [ENTRY_mov_cr3_ecx] = enter_mov_cr3_ecx,
+    [ENTRY_mov_cr3_edx] = enter_mov_cr3_edx,
+    [ENTRY_mov_cr3_ebx] = enter_mov_cr3_ebx,
+    [ENTRY_mov_cr3_ebp] = enter_mov_cr3_ebp,
+    [ENTRY_mov_cr3_esi] = enter_mov_cr3_esi,
+    [ENTRY_mov_cr3_edi] = enter_mov_cr3_edi,
 };
 
 /* The call has just pushed the return address, so its page is mapped. */

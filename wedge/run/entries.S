@@ -39,6 +39,7 @@
     .set SEGMENT_cs, SELECTOR(1) - SEGMENT_SELECTOR
     .set SEGMENT_ss, SELECTOR(2) - SEGMENT_SELECTOR
     .set SEGMENT_fs, SELECTOR(4) - SEGMENT_SELECTOR
+    .set SEGMENT_gs, SELECTOR(5) - SEGMENT_SELECTOR
     .set REAL_es, REAL(0)
     .set REAL_ds, REAL(3)
     .set REAL_fs, REAL(4)
@@ -251,9 +252,20 @@
     move_fs eax 8(%esp)
     move_fs ecx 4(%esp)
     move_fs edx %dx
-    slow_entry ENTRY_mov_gs_eax
-    slow_entry ENTRY_mov_gs_ecx
-    slow_entry ENTRY_mov_gs_edx
+
+.macro move_gs register place
+    entry ENTRY_mov_gs_\register
+    movl $ENTRY_mov_gs_\register, %ss:INDEX
+    push %eax
+    push %ecx
+    push %edx
+    movzwl \place, %ecx
+    jmp load_known_gs
+.endm
+
+    move_gs eax 8(%esp)
+    move_gs ecx 4(%esp)
+    move_gs edx %dx
 
 .macro store_entry segment
     entry ENTRY_mov_eax_\segment
@@ -283,6 +295,14 @@
     load_entry \control esi
     load_entry \control edi
     .endr
+
+    slow_entry ENTRY_mov_cr3_eax
+    slow_entry ENTRY_mov_cr3_ecx
+    slow_entry ENTRY_mov_cr3_edx
+    slow_entry ENTRY_mov_cr3_ebx
+    slow_entry ENTRY_mov_cr3_ebp
+    slow_entry ENTRY_mov_cr3_esi
+    slow_entry ENTRY_mov_cr3_edi
 
     .org ENTRY_COUNT * ENTRY_SIZE
 
@@ -360,6 +380,45 @@ load_flat_fs:
     movl %ecx, %ss:SEGMENT_fs + 4
     movl %ecx, %ss:SEGMENT_fs + 8
     load_real_fs SEGMENT_fs + SEGMENT_SELECTOR
+    pop %edx
+    pop %ecx
+    pop %eax
+    ret
+9:  pop %edx
+    pop %ecx
+    pop %eax
+    jmp to_wedge
+
+/* Jumps to 9f unless two words in memory are equal. Uses %eax and %edx, not the flags. */
+.macro equal_words a b
+    movl %ss:\a, %eax
+    notl %eax
+    movl %ss:\b, %edx
+    leal 1(%edx, %eax), %edx
+    xchg %ecx, %edx
+    jecxz 1f
+    jmp 9f
+1:  xchg %ecx, %edx
+.endm
+
+/*
+ * GS with the selector in %ecx; %edx, %ecx and %eax are on the stack: a switch
+ * between a parent and its child loads what is there already. If GS is what
+ * this selector gave the last time, and its descriptor still reads the same,
+ * there is nothing to do.
+ */
+load_known_gs:
+    movzwl %ss:SELECTOR_gs, %eax
+    notl %eax
+    leal 1(%ecx, %eax), %ecx
+    jecxz 1f
+    jmp 9f
+1:  equal_words SEGMENT_gs, CONTROL_PAGE + CONTROL_GS_SEGMENT
+    equal_words SEGMENT_gs + 4, CONTROL_PAGE + CONTROL_GS_SEGMENT + 4
+    equal_words SEGMENT_gs + 8, CONTROL_PAGE + CONTROL_GS_SEGMENT + 8
+    movl %ss:CONTROL_PAGE + CONTROL_GS + KNOWN_DESCRIPTOR_ADDRESS, %ecx
+    equal_words (%ecx), CONTROL_PAGE + CONTROL_GS + KNOWN_DESCRIPTOR_LOW
+    equal_words 4(%ecx), CONTROL_PAGE + CONTROL_GS + KNOWN_DESCRIPTOR_HIGH
     pop %edx
     pop %ecx
     pop %eax

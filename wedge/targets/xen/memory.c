@@ -140,7 +140,7 @@ void memory_load(const struct boot_header *boot) {
 /* --- Windows --- */
 
 #define WINDOW_RUN 64u /* pages that can be asked for at once */
-#define BUCKETS 1024u
+#define BUCKETS 16384u
 
 #define LIFETIME 64u   /* calls for which what was asked for stays */
 

@@ -70,20 +70,17 @@ static struct descriptor seen[MIRRORED]; /* the guest's table as it was mirrored
 
 static void watch(u32 slot);
 
-/* Data that user code may load, but for the flat segment that all of it uses. */
-static bool is_users(struct descriptor value) {
-    u16 attributes = value.high >> 8 & 0xf0ff;
-    bool flat = value.low == 0xffff && (value.high & 0xff0f00ff) == 0x000f0000;
-    return dpl(attributes) == 3 && !(attributes & ATTR_CODE) && !flat;
-}
+/* What user code may load. */
+static bool is_users(struct descriptor value) { return dpl(value.high >> 8 & 0xff) == 3; }
 
 static bool mirror_slot(u32 slot) {
     struct descriptor guest = {0, 0};
     if (slot * 8 + 7 <= cpu.gdtr.limit)
         guest_read(gva(cpu.gdtr.base + slot * 8), &guest, 8, 0);
-    if (slot && !same(guest, seen[slot]) && is_users(mirrored(guest)))
-        watch(slot);
+    bool news = !same(guest, seen[slot]);
     seen[slot] = guest;
+    if (slot && news && is_users(mirrored(guest)))
+        watch(slot);
     return slot && set_descriptor(slot, mirrored(guest));
 }
 
@@ -116,29 +113,71 @@ static bool mirror_all(void) {
 /*
  * What user code may load at any time and the guest changes by plain stores:
  * the short way back to user code compares these with the guest's table
- * (entry.S). All that changed once after user code could have seen it.
+ * (entry.S), up to the first one without an address. What there is no room for
+ * leaves Xen's table, so that loading it faults.
  */
 static void watch(u32 slot) {
     static u32 next;
-    u32 address = cpu.gdtr.base + slot * 8, free = WATCHED;
-    for (u32 i = WATCHED; i--;) {
+    u32 address = cpu.gdtr.base + slot * 8;
+    struct known_descriptor *free = NULL;
+    for (u32 i = 0; i < WATCHED && !free; i++) {
         if (control.watched[i].address == address)
             return;
         if (!control.watched[i].address)
-            free = i;
+            free = &control.watched[i];
     }
-    control.watched[free < WATCHED ? free : next++ % WATCHED].address = address;
+    if (!free) {
+        free = &control.watched[next++ % WATCHED];
+        u32 old = (free->address - cpu.gdtr.base) / 8;
+        if (old < MIRRORED) {
+            seen[old] = (struct descriptor){0, 0};
+            set_descriptor(old, seen[old]);
+        }
+    }
+    *free = (struct known_descriptor){address, seen[slot].low, seen[slot].high};
 }
 
+static void unwatch(u32 address) {
+    for (u32 i = 0; i < WATCHED; i++)
+        if (control.watched[i].address == address) {
+            for (; i + 1 < WATCHED; i++)
+                control.watched[i] = control.watched[i + 1];
+            control.watched[i].address = 0;
+        }
+}
+
+/* The segments that user code has now are compared apart (enter.c). */
+static void watch_others(u32 *apart, u32 now) {
+    if (*apart == now)
+        return;
+    if (*apart)
+        watch((*apart - cpu.gdtr.base) / 8);
+    unwatch(now);
+    *apart = now;
+}
+
+static u32 code_apart, data_apart;
+
 static void know_watched(void) {
-    for (u32 i = 0; i < WATCHED; i++) {
+    if (control.user_code.address) {
+        watch_others(&code_apart, control.user_code.address);
+        watch_others(&data_apart, control.user_data.address);
+    }
+    for (u32 i = 0; i < WATCHED && control.watched[i].address; i++) {
         struct known_descriptor *known = &control.watched[i];
         u32 slot = (known->address - cpu.gdtr.base) / 8;
-        if (known->address && slot < MIRRORED) {
+        if (slot < MIRRORED) {
             known->low = seen[slot].low;
             known->high = seen[slot].high;
         }
     }
+}
+
+/* The guest's table lies elsewhere now. */
+static void forget_mirror(void) {
+    memset(seen, 0, sizeof seen);
+    memset(control.watched, 0, sizeof control.watched);
+    code_apart = data_apart = 0;
 }
 
 void segments_start(void) {
@@ -204,8 +243,13 @@ static bool is_flat(const struct segment *segment) { return segment->base == 0; 
 bool segments_are_lazy(void) { return false; }
 
 bool segments_apply(bool strict) {
+    static u32 base;
     (void)strict;
     bool changed = false;
+    if (cpu.gdtr.base != base) {
+        base = cpu.gdtr.base;
+        forget_mirror();
+    }
     if (cpu.cpl == 3) {
         changed = mirror_all();
         cpu_refresh_tls();

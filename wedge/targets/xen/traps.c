@@ -154,17 +154,7 @@ bool xen_trap(struct frame *frame) {
 
 /* The real flags that guest code is to have. */
 u32 xen_leave_prepare(void) {
-    static u32 mirrored_space; /* where Xen's descriptor table was last brought up to date for user code */
     u32 flags = wedge_leave_prepare();
-    if (cpu.cpl == 3)
-        mirrored_space = cpu.cr3;
-    else if (cpu.cr3 != mirrored_space)
-        /*
-         * The guest changes TLS descriptors too when it switches: the next way
-         * back is the long one, which looks at all of them. An interrupt may
-         * come before user code that has been returned to.
-         */
-        control.user_code.address = 0;
     shadow_commit();
     return flags;
 }
