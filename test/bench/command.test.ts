@@ -19,6 +19,7 @@ const PARTS = [
   'osbench',
   'syscall',
   'burn',
+  'xen',
 ] as const;
 
 it('names its parts in the help', () => {
