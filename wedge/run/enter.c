@@ -44,7 +44,13 @@ static bool know_descriptor(const struct segment *segment, struct known_descript
     return true;
 }
 
+/* Set by an iret to user code, until something runs. */
+static bool returned;
+
+/* Once nothing comes before user code any more: what is known has to be in the real tables too. */
 static void remember_user(void) {
+    if (!returned || cpu.cpl != 3)
+        return;
     control.user_code_segment = cpu.segments[CS];
     control.user_data_segment = cpu.segments[SS];
     if (!know_descriptor(&cpu.segments[CS], &control.user_code) ||
@@ -65,8 +71,7 @@ static enum outcome enter_popf(void) { return emulate_popf(4); }
 static enum outcome enter_iret(void) {
     mmu_page_fault_over();
     enum outcome outcome = emulate_iret(4);
-    if (outcome == OUTCOME_JUMPED && cpu.cpl == 3)
-        remember_user();
+    returned = outcome == OUTCOME_JUMPED;
     return outcome;
 }
 
@@ -308,6 +313,8 @@ void wedge_service(void) {
 
 u32 wedge_leave_prepare(void) {
     wedge_service();
+    remember_user();
+    returned = false;
     if (cpu.cpl == 3)
         mmu_enter_user();
     segments_apply(cpu.cpl == 3);
