@@ -384,12 +384,14 @@ load_flat_fs:
     pop %ecx
     pop %eax
     ret
-9:  pop %edx
+9:
+long_load:
+    pop %edx
     pop %ecx
     pop %eax
     jmp to_wedge
 
-/* Jumps to 9f unless two words in memory are equal. Uses %eax and %edx, not the flags. */
+/* Jumps to long_load unless two words in memory are equal. Uses %eax and %edx, not the flags. */
 .macro equal_words a b
     movl %ss:\a, %eax
     notl %eax
@@ -397,7 +399,7 @@ load_flat_fs:
     leal 1(%edx, %eax), %edx
     xchg %ecx, %edx
     jecxz 1f
-    jmp 9f
+    jmp long_load
 1:  xchg %ecx, %edx
 .endm
 
@@ -412,7 +414,7 @@ load_known_gs:
     notl %eax
     leal 1(%ecx, %eax), %ecx
     jecxz 1f
-    jmp 9f
+    jmp long_load
 1:  equal_words SEGMENT_gs, CONTROL_PAGE + CONTROL_GS_SEGMENT
     equal_words SEGMENT_gs + 4, CONTROL_PAGE + CONTROL_GS_SEGMENT + 4
     equal_words SEGMENT_gs + 8, CONTROL_PAGE + CONTROL_GS_SEGMENT + 8
@@ -423,10 +425,6 @@ load_known_gs:
     pop %ecx
     pop %eax
     ret
-9:  pop %edx
-    pop %ecx
-    pop %eax
-    jmp to_wedge
 
 /* Nothing to do but to look for interrupts. */
 service:

@@ -214,9 +214,12 @@ bool port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user
             return false;
         mfn_t machine;
         bool there = memory_machine_page(from, &machine);
-        if (!there)
+        if (!there) {
+            /* Reads as all ones, at least until somebody writes. */
+            memset(absent, 0xff, sizeof absent);
             machine = memory_own_page(absent);
-        set_entry(table, page, (u64)machine.value << 12 | flags | (writable && there ? PTE_W : 0));
+        }
+        set_entry(table, page, (u64)machine.value << 12 | flags | (writable ? PTE_W : 0));
     }
     return true;
 }
