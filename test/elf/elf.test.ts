@@ -217,6 +217,19 @@ describe('hostile input', () => {
     );
   });
 
+  test('a section name with control characters does not break the line of an error', () => {
+    const changed = new Uint8Array(readFileSync(path('object32')));
+    // Found by the property above: seed -2009323729.
+    for (const [offset, value] of [
+      [436, 0],
+      [153, 10],
+      [51, 0],
+    ] as const)
+      changed[offset] = value;
+    readAll(changed);
+    expect(new InputError('section \nsymtab\x1b[2J').message).toBe('section \\x0asymtab\\x1b[2J');
+  });
+
   test('arbitrary bytes behind the magic', () => {
     fc.assert(
       fc.property(fc.constantFrom(1, 2), fc.uint8Array({ maxLength: 400 }), (elfClass, rest) => {
