@@ -10,8 +10,8 @@ import { buildInitramfs } from '../../guests/linux/initramfs.ts';
 import { buildKernel } from '../../guests/linux/kernel.ts';
 import { RUN_STATUS } from '../../src/targets/target.ts';
 import { type Ending, Guest, PREVIRT } from './guest.ts';
-import { FULL, MACHINES, type MachineName, WITH_DISK } from './machines.ts';
-import { DISK_DIALOGUE, diskPattern, POWER_OFF, SCENARIOS, type Scenario } from './scenarios.ts';
+import { MACHINES, type MachineName, WITH_DISK } from './machines.ts';
+import { DISK_DIALOGUE, diskPattern, SCENARIOS, type Scenario } from './scenarios.ts';
 
 /** Milliseconds that one line of a dialogue may take on the fastest machine. */
 const LINE_LIMIT = 30_000;
@@ -75,34 +75,6 @@ export function playOn(name: MachineName): void {
         },
         TEST_LIMIT + (scenario.seconds ?? 0) * 1000,
       );
-
-    if (isMachine(FULL, name))
-      it('keeps time: sleep 5 takes 5 s by its own clock and by ours, within 1 %; its date is ours', {
-        // A busy host can only make it later: once in time is enough.
-        timeout: TEST_LIMIT,
-        retry: 2,
-      }, async () => {
-        const guest = await boot({ initramfs: 'busybox' });
-        await talk(guest, []);
-        await guest.expect(PROMPT, BOOT_LIMIT * patience);
-        guest.send('cat /proc/uptime; echo st"art"; sleep 5; echo e"nd"; cat /proc/uptime; date +%s\n');
-        const uptime = /^(\d+\.\d\d) \S+\r$/m;
-        const before = Number((await guest.expect(uptime, LINE_LIMIT * patience))[1]);
-        await guest.expect(/^start\r$/m, LINE_LIMIT);
-        const start = performance.now();
-        await guest.expect(/^end\r$/m, LINE_LIMIT);
-        const ours = (performance.now() - start) / 1000;
-        const after = Number((await guest.expect(uptime, LINE_LIMIT))[1]);
-        const date = Number((await guest.expect(/^(\d{9,})\r$/m, LINE_LIMIT))[1]);
-        expect(Math.abs(date - Date.now() / 1000)).toBeLessThan(2);
-        // Uptime counts hundredths, and the programs between take their time too.
-        expect(after - before).toBeGreaterThanOrEqual(4.99);
-        expect(after - before).toBeLessThan(5.1);
-        expect(Math.abs(ours - 5)).toBeLessThan(0.05);
-        await talk(guest, []);
-        guest.send(`${POWER_OFF[0]}\n`);
-        expect((await endOf(guest)).status).toBe(RUN_STATUS.done);
-      });
 
     it(
       'goes away without a trace when it is interrupted',
