@@ -70,7 +70,7 @@ export function playOn(name: MachineName): void {
           const guest = await boot(scenario);
           await talk(guest, scenario.dialogue, scenario.seconds);
           const { status, output, messages } = await endOf(guest);
-          expect(status).toBe(scenario.status);
+          expect(status, messages).toBe(scenario.status);
           if (scenario.last) expect(output + messages).toMatch(scenario.last);
         },
         TEST_LIMIT + (scenario.seconds ?? 0) * 1000,

@@ -13,10 +13,17 @@ import { type Check, RUN_STATUS, type RunOptions, type RunStatus, type Target } 
 import { connect, panicWatch } from './console.ts';
 import { unburnedKernel } from './image.ts';
 
+interface Processor {
+  readonly in_hlt: Uint8Array;
+  reset_cpu(): void;
+  /** Called by devices that reset the machine. */
+  reboot_internal(): void;
+}
+
 /** What the package has beyond the interface that it declares. */
 type Machine = InstanceType<typeof V86> & {
   write_memory(bytes: Uint8Array, address: number): void;
-  readonly v86: { readonly cpu: { reboot_internal(): void } };
+  readonly v86: { readonly cpu: Processor };
   add_listener(event: 'cpu-event-halt', listener: () => void): void;
 };
 
@@ -67,7 +74,13 @@ async function run(options: RunOptions): Promise<RunStatus> {
       });
       // In `hlt` with interrupts off: how a PC without ACPI is off.
       machine.add_listener('cpu-event-halt', () => end(RUN_STATUS.done));
-      machine.v86.cpu.reboot_internal = () => end(RUN_STATUS.done);
+      const processor = machine.v86.cpu;
+      processor.reboot_internal = () => {
+        // It would go on for a while, to the triple fault that a kernel tries next, on which v86 gives up.
+        processor.reset_cpu();
+        processor.in_hlt[0] = 1;
+        end(RUN_STATUS.done);
+      };
       if (options.signal.aborted) end(RUN_STATUS.host);
       else options.signal.addEventListener('abort', () => end(RUN_STATUS.host), { once: true });
       machine.run();
