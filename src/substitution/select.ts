@@ -107,8 +107,8 @@ export function selectSubstitution(
     const register = registers[Number(index)] ?? '';
     return WIDE_REGISTERS[register] ?? register;
   });
-  // Where the code is copied, no return address finds the site: by kind, if the kind says all.
-  const candidates = [named, absolute ? `emulate_${site.kind}` : undefined];
+  // By kind, if that says all: where the code is copied, no return address finds the site.
+  const candidates = [named, `emulate_${site.kind}`];
   const entry = candidates.find((name) => name !== undefined && target.entries.includes(name)) ?? GENERIC;
   return { entry, form: absolute ? 'absolute' : 'relative' };
 }

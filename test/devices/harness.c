@@ -53,6 +53,13 @@ void *port_ram(gpa_t address, u64 size) {
     return address.value <= ram_size && size <= ram_size - address.value ? ram + address.value : NULL;
 }
 
+void port_ram_written(gpa_t address, u32 size) {
+    if (!port_ram(address, size)) {
+        fprintf(stderr, "the device tells that it wrote beyond RAM\n");
+        abort();
+    }
+}
+
 u64 port_time(void) { return now; }
 u64 port_wall_time(void) { return wall + now; }
 

@@ -118,7 +118,7 @@ describe('the choice of substitutions', () => {
     ['mov_to_seg', 'mov %eax, %ss', 3, 0, 'emulate', 'relative'],
     ['mov_to_seg', 'mov 4(%eax), %ds', 2, 0, 'emulate', 'relative'],
     ['rdtsc', 'rdtsc', 4, absolute, 'emulate_rdtsc', 'absolute'],
-    ['rdtsc', 'rdtsc', 3, 0, 'emulate', 'relative'],
+    ['rdtsc', 'rdtsc', 3, 0, 'emulate_rdtsc', 'relative'],
     ['lidt', 'lidt (%eax)', 3, absolute, 'emulate', 'absolute'],
     ['entry_int80', 'int $0x80', 4, absolute, 'entry_int80', 'absolute'],
     ['int', 'int $0x80', 3, 0, 'emulate', 'relative'],

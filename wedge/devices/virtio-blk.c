@@ -104,6 +104,7 @@ static int transfer_data(const struct request *request, const struct descriptor 
     for (u32 offset = 0; offset < data->length && status == OK; offset += PIECE) {
         void *memory = port_ram(gpa(data->address + offset), piece(data, offset));
         status = transfer_sectors(request, sector + offset / SECTOR, memory, piece(data, offset));
+        port_ram_written(gpa(data->address + offset), piece(data, offset));
     }
     return status;
 }
@@ -122,6 +123,7 @@ static int transfer(const struct request *request, const struct descriptor *data
         if (!memory || !to_guest || done || data->length < sizeof(identity))
             return IO_ERROR;
         memcpy(memory, identity, sizeof(identity));
+        port_ram_written(gpa(data->address), sizeof(identity));
         return OK;
     default:
         return UNSUPPORTED;
@@ -173,6 +175,7 @@ static bool process(u16 head, u32 *written) {
             if (status == OK)
                 status = finish(&request);
             *result = (u8)status;
+            port_ram_written(gpa(current.address), 1);
             *written += 1;
             return true;
         } else if (status == OK) {
@@ -212,6 +215,7 @@ static void notify(void) {
         ring->used.entries[blk->used_index % QUEUE_SIZE].id = head;
         ring->used.entries[blk->used_index % QUEUE_SIZE].length = written;
         ring->used.index = ++blk->used_index;
+        port_ram_written(gpa((u64)blk->queue_pfn * PAGE_SIZE), sizeof *ring);
     }
     if (completed && !(ring->available.flags & AVAIL_NO_INTERRUPT)) {
         blk->isr = 1;

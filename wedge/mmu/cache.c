@@ -34,6 +34,8 @@ struct region {
     u32 filled[REGION_PAGES]; /* the guest's entry when the page was mapped; 0: not mapped */
     u32 occupied[REGION_PAGES / 32];
     u32 directory; /* the page-directory entry that all were filled under */
+    u32 compared;  /* when all of this was last compared with the guest's tables, 0: never */
+    u32 directory_page; /* where the directory entry was then, by page number */
     u16 count;     /* pages filled */
     u16 runs;      /* mappings made */
     u16 local;     /* words of `occupied` whose pages are not all global */
@@ -48,12 +50,18 @@ struct region {
 #define REGION_POOL REGIONS
 #endif
 
+/* A set of regions, and which words of it are not 0, so that few are looked at. */
+struct region_set {
+    u32 words[REGIONS / 32];
+    u32 used[REGIONS / 32 / 32];
+};
+
 struct space {
     u32 cr3;
     u32 entered; /* when it became current last */
     struct region *regions[COMMON];
-    u32 occupied[COMMON / 32]; /* regions of which some page is mapped */
-    u32 local[COMMON / 32];    /* those of them whose pages are not all global */
+    struct region_set occupied; /* regions of which some page is mapped */
+    struct region_set local;    /* those of them whose pages are not all global */
 };
 
 #define SPACES 16u
@@ -61,11 +69,10 @@ struct space {
 
 static struct space spaces[SPACES] = {[0 ... SPACES - 1] = {.cr3 = NO_CR3}};
 static struct space *current = &spaces[0];
-static u32 entries; /* of spaces, a clock for `entered` */
+static u32 flushes; /* so far, from 1 on: a clock for `entered` and `compared` */
 
 static struct region *common_regions[REGIONS - COMMON];
-static u32 common_occupied[(REGIONS - COMMON) / 32];
-static u32 common_local[(REGIONS - COMMON) / 32];
+static struct region_set common_occupied, common_local;
 
 static struct region pool[REGION_POOL];
 static struct region *unused[REGION_POOL];
@@ -90,29 +97,43 @@ static struct region **place(struct space *space, u32 region) {
     return region < COMMON ? &space->regions[region] : &common_regions[region - COMMON];
 }
 
-static u32 *occupied_word(struct space *space, u32 region) {
-    return region < COMMON ? &space->occupied[region / 32] : &common_occupied[(region - COMMON) / 32];
+static struct region_set *occupied(struct space *space, u32 region) {
+    return region < COMMON ? &space->occupied : &common_occupied;
 }
 
-static u32 *local_word(struct space *space, u32 region) {
-    return region < COMMON ? &space->local[region / 32] : &common_local[(region - COMMON) / 32];
+static struct region_set *local(struct space *space, u32 region) {
+    return region < COMMON ? &space->local : &common_local;
 }
 
-/* The first region from `region` on that has pages mapped, or REGIONS. */
-static u32 next_occupied(struct space *space, u32 region) {
-    while (region < REGIONS) {
-        u32 rest = *occupied_word(space, region) >> region % 32;
-        if (rest)
-            return region + __builtin_ctz(rest);
-        region = (region | 31) + 1;
-    }
-    return REGIONS;
+static void include(struct region_set *set, u32 region) {
+    set->words[region / 32] |= 1u << region % 32;
+    set->used[region / 1024] |= 1u << region / 32 % 32;
+}
+
+static void exclude(struct region_set *set, u32 region) {
+    u32 *word = &set->words[region / 32];
+    *word &= ~(1u << region % 32);
+    if (!*word)
+        set->used[region / 1024] &= ~(1u << region / 32 % 32);
+}
+
+/* Each region of a set; it may leave the set meanwhile. */
+#define FOR_REGIONS(region, set)                                                       \
+    for (u32 half_ = 0; half_ < ARRAY_SIZE((set)->used); half_++)                       \
+        for (u32 used_ = (set)->used[half_]; used_; used_ &= used_ - 1)                 \
+            for (u32 word_ = half_ * 32 + __builtin_ctz(used_), bits_ = (set)->words[word_], region; \
+                 bits_ && (region = word_ * 32 + __builtin_ctz(bits_), true); bits_ &= bits_ - 1)
+
+static void clear_page(struct region *r, u32 index) {
+    if (r->filled[index] & MAPPED_WRITABLE)
+        port_page_unmapped(r->filled[index] >> 12);
+    r->filled[index] = 0;
 }
 
 static void clear_pages(struct region *r) {
     for (u32 word = 0; word < REGION_PAGES / 32; word++) {
         for (u32 bits = r->occupied[word]; bits; bits &= bits - 1)
-            r->filled[word * 32 + __builtin_ctz(bits)] = 0;
+            clear_page(r, word * 32 + __builtin_ctz(bits));
         r->occupied[word] = 0;
     }
 }
@@ -124,22 +145,24 @@ static void forget_region(struct space *space, u32 region) {
     r->count = r->runs = r->local = 0;
     unused[unused_count++] = r;
     *at = NULL;
-    *occupied_word(space, region) &= ~(1u << region % 32);
-    *local_word(space, region) &= ~(1u << region % 32);
+    exclude(occupied(space, region), region);
+    exclude(local(space, region), region);
 }
 
-static void forget_below(struct space *space, u32 end) {
-    for (u32 region = next_occupied(space, 0); region < end; region = next_occupied(space, region + 1))
+static void forget_space(struct space *space) {
+    FOR_REGIONS(region, &space->occupied)
         forget_region(space, region);
 }
 
 static void drop_all(void) {
     port_unmap_all();
     for (u32 i = 0; i < SPACES; i++) {
-        forget_below(&spaces[i], &spaces[i] == current ? REGIONS : COMMON);
+        forget_space(&spaces[i]);
         if (&spaces[i] != current)
             spaces[i].cr3 = NO_CR3;
     }
+    FOR_REGIONS(region, &common_occupied)
+        forget_region(current, region);
     lax = false;
 }
 
@@ -154,7 +177,7 @@ static void drop_region(u32 region) {
 
 static void drop_space(struct space *space) {
     port_space_forget(space - spaces);
-    forget_below(space, COMMON);
+    forget_space(space);
     space->cr3 = NO_CR3;
 }
 
@@ -197,7 +220,8 @@ static struct region *need_region(u32 region) {
     if (!unused_count && handed_out == REGION_POOL)
         evict(region);
     *at = unused_count ? unused[--unused_count] : &pool[handed_out++];
-    *occupied_word(current, region) |= 1u << region % 32;
+    (*at)->compared = 0;
+    include(occupied(current, region), region);
     return *at;
 }
 
@@ -217,7 +241,7 @@ static void drop_pages(u32 page, u32 count) {
     }
     for (u32 i = page % REGION_PAGES, end = i + count; i < end; i++) {
         r->count -= r->filled[i] != 0;
-        r->filled[i] = 0;
+        clear_page(r, i);
         r->occupied[i / 32] &= ~(1u << i % 32);
     }
     if (!r->count)
@@ -260,6 +284,7 @@ static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
     u32 value = (entry & ~(u32)ENTRY_IGNORED) | (writable ? MAPPED_WRITABLE : 0);
     for (u32 i = page % REGION_PAGES, end = i + count; i < end; i++, value += PAGE_SIZE) {
         r->count += r->filled[i] == 0;
+        clear_page(r, i);
         r->filled[i] = value;
         r->occupied[i / 32] |= 1u << i % 32;
     }
@@ -267,7 +292,7 @@ static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
     if (!(entry & PTE_G)) {
         u32 first = page % REGION_PAGES / 32, last = (page % REGION_PAGES + count - 1) / 32;
         r->local |= (2u << last) - (1u << first);
-        *local_word(current, region) |= 1u << region % 32;
+        include(local(current, region), region);
     }
     r->runs++;
     runs++;
@@ -353,6 +378,8 @@ void *mmu_pointer(gva_t address, access_t access) {
     if (!page) {
         memset(absent, 0xff, sizeof absent);
         page = absent;
+    } else if (access & PF_WRITE) {
+        port_ram_written(gpa(entry & PAGE_MASK), PAGE_SIZE);
     }
     return page + (address.value & ~PAGE_MASK);
 }
@@ -419,13 +446,13 @@ static void enter_warm(u32 cr3) {
 
 /*
  * Runs of pages whose mappings must go, with the holes between them, are unmapped by one call.
- * Made twice, for entries of both widths.
+ * True if all mappings stay as they are. Made twice, for entries of both widths.
  */
-static inline __attribute__((always_inline)) void revalidate_entries(u32 region, const u32 *table, bool global,
+static inline __attribute__((always_inline)) bool revalidate_entries(u32 region, const u32 *table, u32 kept,
                                                                      bool wide) {
     struct region *r = *place(current, region);
-    const u32 kept = !global && (cpu.cr4 & CR4_PGE) ? PTE_G : 0;
     u32 base = region * REGION_PAGES, start = 0, length = 0;
+    bool same = true;
     for (u32 word = 0; word < REGION_PAGES / 32; word++) {
         if (!r->occupied[word] || (kept && !(r->local >> word & 1)))
             continue;
@@ -445,15 +472,16 @@ static inline __attribute__((always_inline)) void revalidate_entries(u32 region,
             length = 0;
             continue;
         }
+        same = false;
         for (u32 bits = r->occupied[word]; bits; bits &= bits - 1) {
             u32 i = word * 32 + __builtin_ctz(bits);
             u32 entry = r->filled[i];
             bool valid = entry & kept;
             if (!valid && table) {
-                u32 now = table_entry(table, i, wide) & ~(u32)ENTRY_IGNORED;
-                valid = entry && still_valid(entry, now);
+                u32 is = table_entry(table, i, wide) & ~(u32)ENTRY_IGNORED;
+                valid = entry && still_valid(entry, is);
                 if (valid)
-                    entry = r->filled[i] = now | (entry & MAPPED_WRITABLE);
+                    entry = r->filled[i] = is | (entry & MAPPED_WRITABLE);
             }
             if (likely(valid)) {
                 if (length)
@@ -470,40 +498,70 @@ static inline __attribute__((always_inline)) void revalidate_entries(u32 region,
     if (length)
         drop_pages(start, length);
     if (!r->local)
-        *local_word(current, region) &= ~(1u << region % 32);
+        exclude(local(current, region), region);
+    return same;
 }
 
-static void revalidate_pages(u32 region, const u32 *table, bool global) {
-    if (pae())
-        revalidate_entries(region, table, global, true);
-    else
-        revalidate_entries(region, table, global, false);
+static bool revalidate_pages(u32 region, const u32 *table, u32 kept) {
+    return pae() ? revalidate_entries(region, table, kept, true) : revalidate_entries(region, table, kept, false);
+}
+
+/* Whether none of the guest's entries that a region was filled from has been written to since they were compared. */
+static bool unwritten(const struct region *r, u32 region) {
+    return r->compared && r->directory_page == directory_page(region << REGION_SHIFT) &&
+           !port_page_written(r->directory_page, r->compared) &&
+           (is_large(r->directory) || !port_page_written(r->directory >> 12, r->compared));
+}
+
+/*
+ * Pages of the guest's tables that are worth watching, since at a flush there
+ * was nothing new in them; from the end of the flush on.
+ */
+static u32 quiet[64], quiet_count;
+
+static void note_quiet(u32 page) {
+    if (quiet_count < ARRAY_SIZE(quiet))
+        quiet[quiet_count++] = page;
+}
+
+static void watch_quiet(void) {
+    while (quiet_count--)
+        if (port_page_written(quiet[quiet_count], flushes))
+            port_page_watch(quiet[quiet_count], flushes);
+    quiet_count = 0;
 }
 
 static void revalidate_region(u32 region, bool global) {
     struct region *r = *place(current, region);
-    if (!r)
-        return; /* after drop_all */
-    u32 old = r->directory, now = current_directory(region);
+    if (!r || (!lax && unwritten(r, region)))
+        return; /* none after drop_all */
+    u32 old = r->directory, is = current_directory(region);
     if (is_large(old)) {
-        if (!stays_global(old, global) &&
-            !(is_large(now) && still_valid(r->filled[0], now & (LARGE_MASK | LARGE_FLAGS))))
+        if (!stays_global(old, global) && !(is_large(is) && still_valid(r->filled[0], is & (LARGE_MASK | LARGE_FLAGS))))
             drop_region(region);
         return;
     }
     /* Another table is as good where its entries agree: address spaces have pages in common. */
-    bool comparable = !((old ^ now) & (PTE_P | PTE_W | PTE_U | PTE_A | PTE_PS));
-    const u32 *table = comparable ? table_pointer(now, region << REGION_SHIFT) : NULL;
+    bool comparable = !((old ^ is) & (PTE_P | PTE_W | PTE_U | PTE_A | PTE_PS));
+    const u32 *table = comparable ? table_pointer(is, region << REGION_SHIFT) : NULL;
+    bool moved = (old ^ is) & PAGE_MASK;
     if (table)
-        r->directory = now;
-    revalidate_pages(region, table, global);
+        r->directory = is;
+    const u32 kept = !global && (cpu.cr4 & CR4_PGE) ? PTE_G : 0;
+    bool same = revalidate_pages(region, table, kept);
+    if (kept || !table || !*place(current, region))
+        return;
+    r->compared = flushes;
+    r->directory_page = directory_page(region << REGION_SHIFT);
+    if (same && !moved) {
+        note_quiet(is >> 12);
+        note_quiet(r->directory_page);
+    }
 }
 
-/* Those of [first, end) whose bits are set. */
-static void revalidate_regions(const u32 *words, u32 first, u32 end, bool global) {
-    for (; first < end; first += 32, words++)
-        for (u32 bits = *words; bits; bits &= bits - 1)
-            revalidate_region(first + __builtin_ctz(bits), global);
+static void revalidate_regions(const struct region_set *set, bool global) {
+    FOR_REGIONS(region, set)
+        revalidate_region(region, global);
 }
 
 /* What tells address spaces apart: CR3 without its flags. In PAE it need not be the start of a page. */
@@ -528,20 +586,22 @@ static bool enter_space(u32 cr3) {
         next->cr3 = cr3;
     }
     current = next;
-    current->entered = ++entries;
+    current->entered = flushes;
     port_space_enter(current - spaces);
     return true;
 }
 
 void mmu_flush(bool global) {
     u32 before = current->cr3;
+    flushes++;
     bool only = port_spaces() == 1, switched = enter_space(current_cr3());
     if (switched && only)
         leave_warm(before);
     /* What was mapped in another space is as old as the time since. */
     bool renewed = switched && !only, globals_stay = !global && (cpu.cr4 & CR4_PGE);
-    revalidate_regions(globals_stay && !renewed ? current->local : current->occupied, 0, COMMON, global || renewed);
-    revalidate_regions(globals_stay ? common_local : common_occupied, COMMON, REGIONS, global);
+    revalidate_regions(globals_stay && !renewed ? &current->local : &current->occupied, global || renewed);
+    revalidate_regions(globals_stay ? &common_local : &common_occupied, global);
+    watch_quiet();
     if (switched && only)
         enter_warm(current->cr3);
 }

@@ -52,6 +52,11 @@ static inline u32 *directory_pointer(u32 address) {
     return port_ram(gpa((top & ~(u64)(PAGE_SIZE - 1)) + (address >> REGION_SHIFT & 511) * 8), 8);
 }
 
+/* The page of RAM that it lies in, by its number. */
+static inline u32 directory_page(u32 address) {
+    return (pae() ? cpu.pdpte[address >> 30] : cpu.cr3) >> 12;
+}
+
 /* What it means for the region of the address. Not present if reserved bits are set. */
 static inline u32 directory_entry(const u32 *at, u32 address) {
     if (pae()) {

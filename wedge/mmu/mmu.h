@@ -84,4 +84,15 @@ void *port_mapped(gva_t address);
 /* How many separate mappings the target can hold. */
 u32 port_map_limit(void);
 
+/*
+ * Whether a page of guest RAM, by its number, may have been written to since
+ * `then`: the guest by a mapping, C as it told (port_ram_written); a target
+ * that cannot tell says so always. What sets A and D in the walk does not count.
+ */
+bool port_page_written(u32 page, u32 then);
+/* From now on that is to be known. `now` is a time as the caller counts it, rising, from 1. */
+void port_page_watch(u32 page, u32 now);
+/* A mapping that port_map was told to make writable is no more. */
+void port_page_unmapped(u32 page);
+
 #endif

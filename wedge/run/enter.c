@@ -186,7 +186,6 @@ static operation *const operations[ENTRY_COUNT] = {
     [ENTRY_out32] = enter_out32,
     [ENTRY_entry_int80] = enter_int80,
     [ENTRY_entry_sysenter] = enter_sysenter,
-    [ENTRY_emulate_rdtsc] = emulate_rdtsc,
     [ENTRY_emulate_rdtscp] = emulate_rdtscp,
     [ENTRY_emulate_rdmsr] = emulate_rdmsr,
     [ENTRY_emulate_wrmsr] = emulate_wrmsr,

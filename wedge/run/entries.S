@@ -141,7 +141,13 @@
     entry ENTRY_entry_int80
     jmp call_from_user
     slow_entry ENTRY_entry_sysenter
-    slow_entry ENTRY_emulate_rdtsc
+    entry ENTRY_emulate_rdtsc
+    pushfl
+    rdtsc
+    addl %ss:CONTROL_PAGE + CPU_TSC_OFFSET, %eax
+    adcl %ss:CONTROL_PAGE + CPU_TSC_OFFSET + 4, %edx
+    popfl
+    ret
     slow_entry ENTRY_emulate_rdtscp
     slow_entry ENTRY_emulate_rdmsr
     slow_entry ENTRY_emulate_wrmsr

@@ -88,6 +88,25 @@ void *port_ram(gpa_t address, u64 size) {
     return (void *)(RAM_BASE + address.value);
 }
 
+/* Nothing tells what guest code writes. */
+void port_ram_written(gpa_t address, u32 size) {
+    (void)address;
+    (void)size;
+}
+
+bool port_page_written(u32 page, u32 then) {
+    (void)page;
+    (void)then;
+    return true;
+}
+
+void port_page_watch(u32 page, u32 now) {
+    (void)page;
+    (void)now;
+}
+
+void port_page_unmapped(u32 page) { (void)page; }
+
 /* RAM is in one piece already. */
 void *port_mapped(gva_t address) {
     (void)address;

@@ -69,8 +69,7 @@ mfn_t memory_take_page(void) {
     return page;
 }
 
-/* More pages of the wedge's own, one after the other. */
-static void *grow(u32 pages) {
+void *memory_grow(u32 pages) {
     u32 start = next_own;
     if (next_own + pages * PAGE_SIZE > (u32)window(0))
         xen_fail("the guest's memory is too large for the wedge's tables");
@@ -118,7 +117,8 @@ static void load_chunk(const struct boot_header *boot, const struct boot_chunk *
 void memory_load(const struct boot_header *boot) {
     const struct boot_chunk *chunks = (const void *)((const u8 *)boot + boot->chunks_offset);
     ram_pages = boot->ram_size / PAGE_SIZE;
-    ram = grow((ram_pages * sizeof ram[0] + PAGE_SIZE - 1) / PAGE_SIZE);
+    written_start(ram_pages);
+    ram = memory_grow((ram_pages * sizeof ram[0] + PAGE_SIZE - 1) / PAGE_SIZE);
     for (u32 i = 0; i < boot->chunk_count; i++)
         load_chunk(boot, &chunks[i]);
     mfn_t batch[64];

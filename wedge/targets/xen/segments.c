@@ -27,7 +27,7 @@ static struct descriptor table[2 * MIRRORED] __attribute__((aligned(4096)));
 static u64 machine_address[2];
 
 #define real_selector control.real_selectors
-static u16 loaded[6]; /* what the way out has loaded last */
+static u16 loaded[6] __attribute__((aligned(4))); /* what the way out has loaded last */
 
 /* Segments whose own selectors served while Xen's table was as it is now: `epoch` counts its changes. */
 static struct segment served[6];
@@ -238,6 +238,26 @@ static u16 real_for(enum segment_register which, bool *changed) {
     return (SLOT_REGISTER + which) << 3 | (cpu.cpl == 3 ? 3 : GUEST_RING);
 }
 
+/* The registers of the kernel when they were last applied, and with which of Xen's tables. */
+static struct segment applied[6];
+static u32 applied_epoch;
+
+static inline u32 difference(const void *a, const void *b, u32 words) {
+    typedef u32 __attribute__((may_alias)) word;
+    const word *left = a, *right = b;
+    u32 differing = 0;
+#pragma GCC unroll 18
+    for (u32 i = 0; i < words; i++)
+        differing |= left[i] ^ right[i];
+    return differing;
+}
+
+/* Whether they are that still, and nothing else was loaded since. */
+static bool still_applied(void) {
+    return !((applied_epoch ^ epoch) | difference(applied, cpu.segments, sizeof applied / 4) |
+             difference(loaded, real_selector, sizeof loaded / 4));
+}
+
 static bool is_flat(const struct segment *segment) { return segment->base == 0; }
 
 bool segments_are_lazy(void) { return false; }
@@ -246,6 +266,8 @@ bool segments_apply(bool strict) {
     static u32 base;
     (void)strict;
     bool changed = false;
+    if (cpu.cpl != 3 && still_applied())
+        return false;
     if (cpu.gdtr.base != base) {
         base = cpu.gdtr.base;
         forget_mirror();
@@ -269,5 +291,7 @@ bool segments_apply(bool strict) {
     }
     if (cpu.cpl == 3)
         know_watched();
+    memcpy(applied, cpu.segments, sizeof applied);
+    applied_epoch = epoch;
     return changed;
 }

@@ -188,6 +188,36 @@ static void set_entry(struct table *table, u32 page, u64 value) {
     *word = value ? *word | bit : *word & ~bit;
 }
 
+/* --- Xen's entries, as the hardware leaves them --- */
+
+#define VIEWS 32u
+
+static u64 views[VIEWS][SLOT_PAGES] __attribute__((aligned(4096)));
+static u16 viewed[VIEWS]; /* which table a view shows */
+static u8 view_of[TABLES];
+
+const u64 *shadow_common_entry(u32 page) {
+    static u32 next;
+    u16 table = *place(current, page / SLOT_PAGES);
+    if (!table)
+        return NULL;
+    hand_over();
+    u32 view = view_of[table];
+    if (viewed[view] != table) {
+        view = next++ % VIEWS;
+        memory_map_own(views[view], tables[table].machine, false);
+        viewed[view] = table;
+        view_of[table] = view;
+    }
+    return &views[view][page % SLOT_PAGES];
+}
+
+void shadow_change_common_entry(u32 page, u64 value) {
+    const struct table *table = &tables[*place(current, page / SLOT_PAGES)];
+    update(((u64)table->machine.value << 12) + page % SLOT_PAGES * 8, value);
+    stale = true;
+}
+
 static void drop_table(struct space *space, u32 slot) {
     u16 *at = place(space, slot);
     if (!*at)
@@ -214,6 +244,8 @@ bool port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user
             return false;
         mfn_t machine;
         bool there = memory_machine_page(from, &machine);
+        if (there && writable)
+            written_mapped(from, page);
         if (!there) {
             /* Reads as all ones, at least until somebody writes. */
             memset(absent, 0xff, sizeof absent);

@@ -82,6 +82,8 @@ void memory_clear(mfn_t page);
 const void *memory_keep(const void *at, u32 size);
 /* The machine page of a guest-physical one; false behind the end of RAM. */
 bool memory_machine_page(u32 page, mfn_t *machine);
+/* More pages of the wedge's own, cleared, one after the other. */
+void *memory_grow(u32 pages);
 /* Changes the mapping of a page of the wedge's own. */
 void memory_map_own(const void *at, mfn_t machine, bool writable);
 /* The machine page under an address of the wedge's own. */
@@ -92,6 +94,15 @@ mfn_t memory_own_page(const void *at);
 void shadow_start(void);
 /* Hands over what has been collected; before guest code runs. */
 void shadow_commit(void);
+/* Xen's entry for a page from COMMON_BASE on, as the hardware has left it; NULL if there is no table for it. */
+const u64 *shadow_common_entry(u32 page);
+void shadow_change_common_entry(u32 page, u64 value);
+
+/* --- written.c: which pages of guest RAM have been written to --- */
+
+void written_start(u32 ram_pages);
+/* A page of guest RAM is mapped writable at a page of the guest's address space. */
+void written_mapped(u32 page, u32 at);
 
 /* --- segments.c: the descriptor table that Xen uses --- */
 
