@@ -47,13 +47,18 @@ static bool know_descriptor(const struct segment *segment, struct known_descript
 /* Set by an iret to user code, until something runs. */
 static bool returned;
 
+static bool is_flat(const struct segment *segment) { return !segment->base && segment->limit == 0xffffffff; }
+
+/* The short ways between user code and kernel change nothing but selectors and attributes. */
+static bool code_and_stack_are_flat(void) { return is_flat(&cpu.segments[CS]) && is_flat(&cpu.segments[SS]); }
+
 /* Once nothing comes before user code any more: what is known has to be in the real tables too. */
 static void remember_user(void) {
     if (!returned || cpu.cpl != 3)
         return;
     control.user_code_segment = cpu.segments[CS];
     control.user_data_segment = cpu.segments[SS];
-    if (!know_descriptor(&cpu.segments[CS], &control.user_code) ||
+    if (!code_and_stack_are_flat() || !know_descriptor(&cpu.segments[CS], &control.user_code) ||
         !know_descriptor(&cpu.segments[SS], &control.user_data))
         control.user_code.address = 0;
 }
@@ -308,6 +313,8 @@ void wedge_service(void) {
     cpu.pending = due || attention;
     if (cpu.shadow && due && cpu.interrupt_flag)
         wedge_stepping = true;
+    if (!code_and_stack_are_flat())
+        control.call_gate.address = control.user_code.address = 0;
 }
 
 u32 wedge_leave_prepare(void) {

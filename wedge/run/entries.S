@@ -194,11 +194,9 @@
     pop %ecx
     pop %eax
     slow ENTRY_pop_\segment
-1:  movl 8(%esp), %ecx
-    movl %ecx, 12(%esp)
-    pop %ecx
+1:  pop %ecx
     pop %eax
-    leal 4(%esp), %esp
+    pop (%esp)                      /* the return address, to where the selector was */
     ret
 .endm
 
@@ -215,10 +213,8 @@
 1:  movl %ecx, %ss:SEGMENT_fs
     movl %ecx, %ss:SEGMENT_fs + 4
     movl %ecx, %ss:SEGMENT_fs + 8
-    movl 4(%esp), %ecx
-    movl %ecx, 8(%esp)
     pop %ecx
-    leal 4(%esp), %esp
+    pop (%esp)
     ret
 
     slow_entry ENTRY_pop_gs
@@ -323,13 +319,10 @@
     jne \otherwise
 .endm
 
-.macro copy_segment from to
-    movl %ss:\from, %ecx
-    movl %ecx, %ss:\to
-    movl %ss:\from + 4, %ecx
-    movl %ecx, %ss:\to + 4
-    movl %ss:\from + 8, %ecx
-    movl %ecx, %ss:\to + 8
+/* Selector and attributes; base and limit are those of the other already (control.call_gate). */
+.macro flat_segment from to
+    movl %ss:\from + SEGMENT_SELECTOR, %ecx
+    movl %ecx, %ss:\to + SEGMENT_SELECTOR
 .endm
 
 /* %eax, the return address and the popped word are on the stack; the flags are the guest's already. */

@@ -61,8 +61,8 @@ call_from_user:
     movzwl %ss:SELECTOR_cs, %ecx
     push %ecx
     push %edx
-    copy_segment CALL(CODE), SEGMENT_cs
-    copy_segment CALL(STACK), SEGMENT_ss
+    flat_segment CALL(CODE), SEGMENT_cs
+    flat_segment CALL(STACK), SEGMENT_ss
     movl $0, %ss:CPL
     movl $0, %ss:INTERRUPT_FLAG
     movl %ss:GPR(0), %eax
@@ -132,8 +132,8 @@ return_to_user:
     movl %ss:PENDING, %ecx
     jecxz 3f
     jmp 9f
-3:  copy_segment USER(CODE_SEGMENT), SEGMENT_cs
-    copy_segment USER(DATA_SEGMENT), SEGMENT_ss
+3:  flat_segment USER(CODE_SEGMENT), SEGMENT_cs
+    flat_segment USER(DATA_SEGMENT), SEGMENT_ss
     movl $3, %ss:CPL
     movl -12(%esp), %eax
     movl %eax, %ss:RETURN_EIP

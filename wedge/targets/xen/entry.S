@@ -18,40 +18,44 @@
 
 /*
  * A system call of user code: interrupt 80, which switch.S has brought to
- * ring 2 with EAX and ECX kept, and the user's EIP, ESP and EFLAGS in the
- * control page. Everything the hardware would look at must be as it was when C
+ * ring 2 with EIP in EAX, whose own value is kept, and all else as user code
+ * had it. Everything the hardware would look at must be as it was when C
  * went the long way the last time; what is compared is the guest's own memory.
+ * An event may have made it step here: that is not user code's TF.
  */
     .globl call_from_user
 call_from_user:
+    movl %ecx, %ss:KEPT(ECX)
+    movl %eax, %ss:USER(EIP)
+    movl %esp, %ss:USER(ESP)
     movl %ss:CALL(TSS), %eax
     movl %ss:(%eax), %esp
+    movzwl %ss:SELECTOR_ss, %ecx
+    push %ecx
+    push %ss:USER(ESP)
+    pushfl
+    andl $~0x100, (%esp)
     movl %ss:CALL(GATE), %ecx
     known CALL(GATE), 7f
     movzwl %ss:4(%eax), %ecx        /* SS0 */
     cmpw %cx, %ss:CALL(STACK) + SEGMENT_SELECTOR
     jne 7f
-    movzwl %ss:SELECTOR_ss, %ecx
-    push %ecx
-    push %ss:USER(ESP)
-    movl %ss:USER(FLAGS), %ecx
-    push %ecx
-    andl $~0x200, %ecx
-    orl %ss:INTERRUPT_FLAG, %ecx
-    xchgl %ecx, (%esp)              /* the frame's flags; the handler starts with the same but IF */
+    cmpl $0x200, %ss:INTERRUPT_FLAG
+    jne 7f
     movzwl %ss:SELECTOR_cs, %eax
     push %eax
     push %ss:USER(EIP)
-    push %ecx
+    push 8(%esp)
     popfl
-    copy_segment CALL(CODE), SEGMENT_cs
-    copy_segment CALL(STACK), SEGMENT_ss
+    flat_segment CALL(CODE), SEGMENT_cs
+    flat_segment CALL(STACK), SEGMENT_ss
     movl $0, %ss:CPL
     movl $0, %ss:INTERRUPT_FLAG
     movl %ss:KEPT(EAX), %eax
     movl %ss:KEPT(ECX), %ecx
     jmp *%ss:CALL(OFFSET)
-7:  movl %ss:KEPT(EAX), %eax
+7:  pop %ss:USER(FLAGS)
+    movl %ss:KEPT(EAX), %eax
     movl %ss:KEPT(ECX), %ecx
     slow ENTRY_entry_int80
 
@@ -79,8 +83,6 @@ return_to_user:
     movzwl %ss:USER(DATA_SEGMENT) + SEGMENT_SELECTOR, %eax
     cmpl 24(%esp), %eax
     jne 9f
-    cmpl $0, %ss:INTERRUPT_FLAG
-    jne 9f
     native ds
     native es
     native gs
@@ -92,6 +94,7 @@ return_to_user:
     jne 9f
     movl %ss:SYSTEM_FLAGS, %eax
     orl %ss:RETURN_WORK, %eax
+    orl %ss:INTERRUPT_FLAG, %eax
     jne 9f
     movl %ss:USER(CODE), %ecx
     known USER(CODE), 9f
@@ -111,8 +114,8 @@ return_to_user:
     cmpl $0, %ss:PENDING
     jne 8f
     leal 8(%esp), %esp
-    copy_segment USER(CODE_SEGMENT), SEGMENT_cs
-    copy_segment USER(DATA_SEGMENT), SEGMENT_ss
+    flat_segment USER(CODE_SEGMENT), SEGMENT_cs
+    flat_segment USER(DATA_SEGMENT), SEGMENT_ss
     movl $3, %ss:CPL
     movl %ss:KEPT(EAX), %eax
     movl %ss:KEPT(ECX), %ecx

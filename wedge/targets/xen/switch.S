@@ -21,10 +21,6 @@
 #define SYSTEM_FLAGS (CONTROL_PAGE + CPU_SYSTEM_FLAGS)
 #define CALL_GATE (CONTROL_PAGE + CONTROL_CALL_GATE)
 #define KEPT_EAX (CONTROL_PAGE + CONTROL_KEPT_EAX)
-#define KEPT_ECX (CONTROL_PAGE + CONTROL_KEPT_ECX)
-#define USER_EIP (CONTROL_PAGE + CONTROL_USER_EIP)
-#define USER_ESP (CONTROL_PAGE + CONTROL_USER_ESP)
-#define USER_FLAGS (CONTROL_PAGE + CONTROL_USER_FLAGS)
 
     .text
     .globl start, trap_stubs, upcall, failsafe, wedge_leave, stack_top
@@ -55,60 +51,49 @@ trap_stubs:
     .balign 16
     push $0
     pushl $VECTOR_CALL
-    testb $1, %ss:12(%esp)          /* CS: ring 2 or 3? */
-    jz trap_common
-    movl %eax, %ss:GPR(0)
-    movl %ecx, %ss:GPR(1)
-    movl %edx, %ss:GPR(2)
-    movl %ebx, %ss:GPR(3)
-    movl %ebp, %ss:GPR(5)
-    movl %esi, %ss:GPR(6)
-    movl %edi, %ss:GPR(7)
-    movw %es, %ss:REAL(0)
-    movw %ds, %ss:REAL(3)
-    movw %fs, %ss:REAL(4)
-    movw %gs, %ss:REAL(5)
 
 /*
  * A system call of user code, the short way: by call_from_user in ring 2, if
- * the selectors are those the virtual CPU knows and the flags are plain.
+ * the selectors are those the virtual CPU knows and the flags are plain. EIP
+ * goes there in EAX, all else is in its register.
  */
-    cmpl $0, %ss:CALL_GATE
-    je registers_saved
-    testl $0x44100, %ss:16(%esp)    /* AC, NT, TF */
-    jnz registers_saved
-    cmpl $0, %ss:SYSTEM_FLAGS
-    jne registers_saved
-    .irp register, 0, 3, 4, 5
-    movzwl %ss:REAL(\register), %eax
+.macro same_selector place register
+    mov \place, %eax
     cmpw %ax, %ss:SELECTOR(\register)
-    jne registers_saved
-    .endr
-    movl %ss:GPR(0), %eax           /* any trap on the way stores the registers again */
+    jne 1f
+.endm
     movl %eax, %ss:KEPT_EAX
-    movl %ecx, %ss:KEPT_ECX
-    movl 8(%esp), %eax
-    movl %eax, %ss:USER_EIP
-    movl 16(%esp), %eax
-    movl %eax, %ss:USER_FLAGS
-    movl 20(%esp), %eax
-    movl %eax, %ss:USER_ESP
-    movl $call_from_user, 8(%esp)
-    movl $GUEST_CODE, 12(%esp)
-    movl $GUEST_DATA, 24(%esp)
-    movl %esp, %ss:resume_frame
+    same_selector %ss:12(%esp), 1   /* CS, which says that it comes from ring 3 */
+    cmpl $0, %ss:CALL_GATE
+    je 1f
+    testl $0x44100, %ss:16(%esp)    /* AC, NT, TF */
+    jnz 1f
+    cmpl $0, %ss:SYSTEM_FLAGS
+    jne 1f
+    same_selector %ss:24(%esp), 2
+    same_selector %ds, 3
+    same_selector %es, 0
+    same_selector %fs, 4
+    same_selector %gs, 5
     addl $8, %esp
+    movl (%esp), %eax
+    movl $call_from_user, (%esp)
+    movl $GUEST_CODE, 4(%esp)
+    movl $GUEST_DATA, 16(%esp)
     movb $0, %ss:MASK_BYTE
+call_open:
     cmpb $0, %ss:PENDING_BYTE
-    jne 9f
-    movl %ss:GPR(0), %eax
+    jne call_held
     iret
-9:  movb $1, %ss:MASK_BYTE
-    movl $XEN_DS, %eax
-    movl %eax, %ds
-    movl %eax, %es
-    cld
-    jmp resume_again
+call_again:                         /* an event came from call_open to call_held */
+    addl $20, %esp
+call_held:                          /* as if it had come at call_from_user */
+    movb $1, %ss:MASK_BYTE
+    push $0
+    pushl $VECTOR_UPCALL
+    jmp trap_common
+1:  movl %ss:KEPT_EAX, %eax
+    jmp trap_common
 
 upcall:
     push $0
@@ -158,6 +143,11 @@ resume_again:
 in_wedge:
     cmpl $VECTOR_UPCALL, %ss:(%esp)
     jne 8f
+    cmpl $call_open, %ss:8(%esp)
+    jb 2f
+    cmpl $call_held, %ss:8(%esp)
+    jbe call_again
+2:
     movl $XEN_DS, %eax
     movl %eax, %ds
     movl %eax, %es
