@@ -56,8 +56,13 @@ struct region_set {
     u32 used[REGIONS / 32 / 32];
 };
 
+#define QUIET_PAGES 32u
+
 struct space {
     u32 cr3;
+    u32 quiet[QUIET_PAGES]; /* pages of the guest's tables: while nobody writes to them, all is as it was */
+    u32 quiet_count;        /* 0: it is not known which they are */
+    u32 quiet_since;
     u32 entered; /* when it became current last */
     struct region *regions[COMMON];
     struct region_set occupied; /* regions of which some page is mapped */
@@ -178,6 +183,7 @@ static void drop_region(u32 region) {
 static void drop_space(struct space *space) {
     port_space_forget(space - spaces);
     forget_space(space);
+    space->quiet_count = 0;
     space->cr3 = NO_CR3;
 }
 
@@ -221,6 +227,7 @@ static struct region *need_region(u32 region) {
         evict(region);
     *at = unused_count ? unused[--unused_count] : &pool[handed_out++];
     (*at)->compared = 0;
+    current->quiet_count = 0;
     include(occupied(current, region), region);
     return *at;
 }
@@ -514,27 +521,57 @@ static bool unwritten(const struct region *r, u32 region) {
 }
 
 /*
- * Pages of the guest's tables that are worth watching, since at a flush there
- * was nothing new in them; from the end of the flush on.
+ * Pages of the guest's tables that are worth watching, since a flush has found
+ * nothing new in them; from its end on.
  */
-static u32 quiet[64], quiet_count;
+static u32 quiet[QUIET_PAGES], quiet_count;
+static bool all_quiet; /* they are all that the space's regions were filled from */
 
-static void note_quiet(u32 page) {
-    if (quiet_count < ARRAY_SIZE(quiet))
+static void note_page(u32 page) {
+    for (u32 i = 0; i < quiet_count; i++)
+        if (quiet[i] == page)
+            return;
+    if (quiet_count < QUIET_PAGES)
         quiet[quiet_count++] = page;
+    else
+        all_quiet = false;
+}
+
+static void note_quiet(const struct region *r) {
+    note_page(r->directory_page);
+    if (!is_large(r->directory))
+        note_page(r->directory >> 12);
 }
 
 static void watch_quiet(void) {
-    while (quiet_count--)
-        if (port_page_written(quiet[quiet_count], flushes))
-            port_page_watch(quiet[quiet_count], flushes);
-    quiet_count = 0;
+    for (u32 i = 0; i < quiet_count; i++)
+        if (port_page_written(quiet[i], flushes) && !port_page_watch(quiet[i], flushes))
+            all_quiet = false;
+    current->quiet_count = 0;
+    if (!all_quiet || pae()) /* where other directories may come in */
+        return;
+    memcpy(current->quiet, quiet, quiet_count * sizeof quiet[0]);
+    current->quiet_count = quiet_count;
+    current->quiet_since = flushes;
+}
+
+static bool space_is_quiet(const struct space *space) {
+    for (u32 i = 0; i < space->quiet_count; i++)
+        if (port_page_written(space->quiet[i], space->quiet_since))
+            return false;
+    return space->quiet_count && !lax;
 }
 
 static void revalidate_region(u32 region, bool global) {
     struct region *r = *place(current, region);
-    if (!r || (!lax && unwritten(r, region)))
-        return; /* none after drop_all */
+    if (!r)
+        return; /* after drop_all */
+    if (!lax && unwritten(r, region)) {
+        note_quiet(r);
+        return;
+    }
+    bool was_quiet = all_quiet;
+    all_quiet = false;
     u32 old = r->directory, is = current_directory(region);
     if (is_large(old)) {
         if (!stays_global(old, global) && !(is_large(is) && still_valid(r->filled[0], is & (LARGE_MASK | LARGE_FLAGS))))
@@ -554,8 +591,8 @@ static void revalidate_region(u32 region, bool global) {
     r->compared = flushes;
     r->directory_page = directory_page(region << REGION_SHIFT);
     if (same && !moved) {
-        note_quiet(is >> 12);
-        note_quiet(r->directory_page);
+        note_quiet(r);
+        all_quiet = was_quiet;
     }
 }
 
@@ -599,9 +636,14 @@ void mmu_flush(bool global) {
         leave_warm(before);
     /* What was mapped in another space is as old as the time since. */
     bool renewed = switched && !only, globals_stay = !global && (cpu.cr4 & CR4_PGE);
-    revalidate_regions(globals_stay && !renewed ? &current->local : &current->occupied, global || renewed);
+    bool whole = renewed || !globals_stay;
+    if (!space_is_quiet(current)) {
+        quiet_count = 0;
+        all_quiet = whole;
+        revalidate_regions(whole ? &current->occupied : &current->local, whole);
+        watch_quiet();
+    }
     revalidate_regions(globals_stay ? &common_local : &common_occupied, global);
-    watch_quiet();
     if (switched && only)
         enter_warm(current->cr3);
 }

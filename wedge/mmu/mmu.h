@@ -90,8 +90,8 @@ u32 port_map_limit(void);
  * that cannot tell says so always. What sets A and D in the walk does not count.
  */
 bool port_page_written(u32 page, u32 then);
-/* From now on that is to be known. `now` is a time as the caller counts it, rising, from 1. */
-void port_page_watch(u32 page, u32 now);
+/* From now on that is to be known, if it can. `now` is a time as the caller counts it, rising, from 1. */
+bool port_page_watch(u32 page, u32 now);
 /* A mapping that port_map was told to make writable is no more. */
 void port_page_unmapped(u32 page);
 

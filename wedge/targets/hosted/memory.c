@@ -100,9 +100,10 @@ bool port_page_written(u32 page, u32 then) {
     return true;
 }
 
-void port_page_watch(u32 page, u32 now) {
+bool port_page_watch(u32 page, u32 now) {
     (void)page;
     (void)now;
+    return false;
 }
 
 void port_page_unmapped(u32 page) { (void)page; }

@@ -81,17 +81,18 @@ bool port_page_written(u32 page, u32 then) {
     return watch->entry && *watch->entry != watch->expected;
 }
 
-void port_page_watch(u32 page, u32 now) {
+bool port_page_watch(u32 page, u32 now) {
     struct watch watch = {.page = page + 1, .since = now};
     if (page >= pages || writers(page) > 1)
-        return;
+        return false;
     if (writers(page)) {
         const u64 *entry = only_entry(page);
         if (!entry)
-            return;
+            return false;
         shadow_change_common_entry(mappings[page] & AT_MASK, *entry & ~(u64)PTE_D);
         watch.entry = (const u32 *)entry;
         watch.expected = *entry & ~(u64)PTE_D;
     }
     *watch_of(page) = watch;
+    return true;
 }
