@@ -10,8 +10,8 @@ enum {
     WANTED = 25,
     LEAST_RUNS = 1000,
     MOST_RUNS = 20000,
-    MOST_TICKS = 2000,
-    HOPELESS = 300,
+    MOST_TICKS = 5000,
+    HOPELESS = 1000,
     PERIOD = 150, /* counts of the timer: 126 us */
 };
 
