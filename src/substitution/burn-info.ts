@@ -78,6 +78,10 @@ const padded = (bytes: Uint8Array, size: number): Uint8Array => {
   return out;
 };
 
+/** Bit `1 << DOMAINS[name]` for each. */
+export const domainMask = (domains: readonly DomainName[]): number =>
+  domains.reduce((mask, domain) => mask | (1 << DOMAINS[domain]), 0);
+
 export function encodeBurnInfo(info: BurnInfo): Uint8Array {
   const out = new Uint8Array(BURN_INFO.size);
   writeStruct(BURN_INFO, viewOf(out), 0, {
@@ -86,7 +90,7 @@ export function encodeBurnInfo(info: BurnInfo): Uint8Array {
     keep: KEEPS.indexOf(info.keep),
     header_size: info.originalHeader.length,
     original_size: info.originalSize,
-    domains: info.domains.reduce((mask, domain) => mask | (1 << DOMAINS[domain]), 0),
+    domains: domainMask(info.domains),
     reserved: 0,
     target: padded(Buffer.from(info.target, 'latin1'), TARGET_SIZE),
     digest: info.digest,

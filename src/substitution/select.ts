@@ -41,7 +41,7 @@ export function burnTarget(name: string): BurnTarget {
 }
 
 /** The entry that does any site: it finds the original instruction by the return address. */
-const GENERIC = 'emulate';
+export const GENERIC = 'emulate';
 
 /**
  * Entries of their own, by kind and by the decoder's name of the instruction's

@@ -30,9 +30,10 @@ export interface Relocation {
   readonly target: GuestVirtual;
 }
 
-const CS_PREFIX = 0x2e;
+/** What a call is widened with. */
+export const CS_PREFIX = 0x2e;
 
-const FORMS = {
+export const FORMS = {
   relative: { opcode: [0xe8], type: 'pc32' }, // CALL rel32
   absolute: { opcode: [0xff, 0x15], type: 'abs32' }, // CALL m32, ModRM: disp32
 } as const satisfies Record<Form, { opcode: readonly number[]; type: Relocation['type'] }>;

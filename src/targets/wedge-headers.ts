@@ -2,15 +2,18 @@
 
 import { CPU, SEGMENT, TABLE_REGISTER } from '../machine/cpu.ts';
 import { deviceStateHeader } from '../machine/devices.ts';
-import { PATCH_ENTRY } from '../sites/patch-table.ts';
+import { PATCH_ENTRY, PATCH_NOT_BURNED } from '../sites/patch-table.ts';
 import {
   CONTROL_PAGE,
   ENTRY_BASE,
   ENTRY_SIZE,
+  entryIndex,
   POINTER_PAGE,
   WEDGE_BASE,
   WEDGE_ENTRIES,
 } from '../substitution/entries.ts';
+import { hotPatterns } from '../substitution/patterns.ts';
+import { CS_PREFIX, FORMS } from '../substitution/template.ts';
 import type { GuestVirtual } from '../x86/address.ts';
 import { DOMAINS, SITE_KINDS } from '../x86/site-kinds.ts';
 import { SITE_FLAGS } from '../x86/site-record.ts';
@@ -33,6 +36,7 @@ const constants = (): string =>
     define('ENTRY_BASE', hex(ENTRY_BASE)),
     define('ENTRY_SIZE', String(ENTRY_SIZE)),
     define('ENTRY_COUNT', String(WEDGE_ENTRIES.length)),
+    define('PATCH_NOT_BURNED', hex(PATCH_NOT_BURNED)),
     define('WATCHED', String(WATCHED)),
     define('KNOWN_DESCRIPTOR_SIZE', String(KNOWN_DESCRIPTOR.size)),
     ...Object.entries(RUN_STATUS).map(([name, value]) =>
@@ -50,6 +54,26 @@ export const bootHeader = (): string =>
     define('BOOT_VERSION', String(BOOT_VERSION)),
     cStruct(BOOT_HEADER),
     cStruct(BOOT_CHUNK),
+  ].join('');
+
+const list = (values: readonly number[]): string => `{${values.map(hex).join(', ')}}`;
+
+/** How the wedge burns: the same as burn.ts, as tables. */
+const burnTables = (): string =>
+  [
+    define('SLOT_FILLER', hex(CS_PREFIX)),
+    '/* Instructions that have an entry of their own. */\n',
+    'static const struct {\n    u8 kind, length, bytes[4];\n    u16 entry;\n} hot_patterns[] = {\n',
+    ...hotPatterns().map(
+      ({ kind, bytes, entry }) =>
+        `    {${SITE_KINDS[kind].id}, ${bytes.length}, ${list(bytes)}, ${entryIndex(entry)}}, /* ${kind} */\n`,
+    ),
+    '};\n/* The forms of a call, by what it reaches the entry. */\n',
+    'struct call_form {\n    u8 length, opcode[2];\n};\n',
+    ...Object.entries(FORMS).map(
+      ([form, { opcode }]) =>
+        `static const struct call_form call_${form} = {${opcode.length}, ${list(opcode)}};\n`,
+    ),
   ].join('');
 
 /**
@@ -83,6 +107,7 @@ export function wedgeHeaders(entryEnd: GuestVirtual): ReadonlyMap<string, string
         cStruct(PATCH_ENTRY),
       ),
     ],
+    ['generated/burn.h', guarded('BURN_TABLES_H', '#include "core/types.h"', burnTables())],
     [
       'generated/run-asm.h',
       guarded(

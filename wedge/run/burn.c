@@ -1,0 +1,39 @@
+/*
+ * Burning as src/substitution does it: which entry a site calls, and the bytes
+ * of the call. Data in, data out; the tables are generated.
+ */
+
+#include "burn.h"
+
+#include "generated/burn.h"
+
+/* The whole original instruction, without what widens the slot. */
+static bool matches(const struct patch_entry *site, u32 pattern) {
+    u32 length = site->length - site->widening;
+    return hot_patterns[pattern].kind == site->kind && hot_patterns[pattern].length == length &&
+           !memcmp(hot_patterns[pattern].bytes, site->original + site->widening, length);
+}
+
+u16 burn_entry(const struct patch_entry *site, u32 domains) {
+    if (!(domains >> site->domain & 1))
+        return PATCH_NOT_BURNED;
+    for (u32 i = 0; i < ARRAY_SIZE(hot_patterns); i++)
+        if (matches(site, i))
+            return hot_patterns[i].entry;
+    return ENTRY_emulate;
+}
+
+void burn_slot(const struct patch_entry *site, u8 *slot) {
+    if (site->entry == PATCH_NOT_BURNED) {
+        memcpy(slot, site->original, site->length);
+        return;
+    }
+    bool absolute = site->flags & SITE_absolute;
+    const struct call_form *form = absolute ? &call_absolute : &call_relative;
+    u32 field = site->length - 4, start = field - form->length;
+    u32 target = absolute ? POINTER_PAGE + site->entry * 4
+                          : ENTRY_BASE + site->entry * ENTRY_SIZE - (site->address + site->length);
+    memset(slot, SLOT_FILLER, start);
+    memcpy(slot + start, form->opcode, form->length);
+    memcpy(slot + field, &target, 4);
+}

@@ -1,0 +1,15 @@
+/*
+ * Burning in the wedge: modules as they are loaded, and a running kernel again.
+ */
+#ifndef PREVIRT_BURN_H
+#define PREVIRT_BURN_H
+
+#include "core/types.h"
+#include "generated/run.h"
+
+/* The entry for a site, or PATCH_NOT_BURNED; `domains` has bit 1 << DOMAIN_* for each that is to be burned. */
+u16 burn_entry(const struct patch_entry *site, u32 domains);
+/* The bytes of its slot, site->length of them, as site->entry says. */
+void burn_slot(const struct patch_entry *site, u8 *slot);
+
+#endif
