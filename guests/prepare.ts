@@ -11,6 +11,7 @@ import { XEN_VERSIONS } from './xen/release.ts';
 await runMain(async () => {
   await buildKernel('annotated');
   await buildKernel('annotated', 'pae');
+  await buildKernel('annotated', 'modules');
   for (const name of INITRAMFS_NAMES) await buildInitramfs(name);
   for (const annotated of [true, false]) await buildConformance({ annotated });
   for (const version of XEN_VERSIONS) await buildXen(version);

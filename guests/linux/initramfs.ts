@@ -1,25 +1,28 @@
 /**
  * The guest's first file systems: Debian's busybox for i386 with /init, and a
- * larger one with programs that link glibc dynamically, the benchmark and a stress test.
+ * larger one with programs that link glibc dynamically, the benchmark and a stress test, and one with
+ * kernel modules, good and bad.
  */
 
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { truncate, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { cachedFolder, hashOf, REPOSITORY } from '../cache.ts';
 import { runProgram } from '../steps.ts';
 import { type CpioEntry, cpioArchive } from './cpio.ts';
+import { badModules } from './bad-modules.ts';
 import { I386_PACKAGES, i386Root } from './debian.ts';
+import { buildKernel } from './kernel.ts';
 
-export const INITRAMFS_NAMES = ['busybox', 'glibc'] as const;
+export const INITRAMFS_NAMES = ['busybox', 'glibc', 'modules'] as const;
 export type InitramfsName = (typeof INITRAMFS_NAMES)[number];
 
 const INIT = 'guests/linux/root/init';
 const OSBENCH = 'bench/osbench.c';
 const STRESS = 'guests/linux/stress.c';
 /** What this folder's own code puts into an archive. */
-const RECIPE = ['guests/linux/initramfs.ts', 'guests/linux/cpio.ts', INIT];
+const RECIPE = ['guests/linux/initramfs.ts', 'guests/linux/cpio.ts', 'guests/linux/bad-modules.ts', INIT];
 
 /** Documentation and translations, which no program needs. */
 const LEFT_OUT = /^usr\/(share|lib\/i386-linux-gnu\/gconv)(\/|$)/;
@@ -65,8 +68,35 @@ async function program(source: string): Promise<CpioEntry> {
   return { type: 'file', name: `bin/${name}`, mode: PROGRAM_MODE, bytes: readFileSync(join(built, name)) };
 }
 
+/** Of the kernel's own tree, by what they are. */
+const MODULES = ['minix', 'loop', 'dummy', 'sha256_generic'] as const;
+
+/** Bytes of an empty file system. */
+const MINIX_SIZE = '524288';
+
+/** Modules in /lib, those in /lib/bad with site records that lie. */
+async function modules(): Promise<CpioEntry[]> {
+  const kernel = await buildKernel('annotated', 'modules');
+  const file = (name: string, bytes: Uint8Array): CpioEntry => ({ type: 'file', name, mode: 0o644, bytes });
+  const every = readFileSync(kernel.module('every'));
+  const image = await cachedFolder(`linux/minix-${hashOf([MINIX_SIZE], [])}`, async (work) => {
+    await writeFile(join(work, 'image'), '');
+    await truncate(join(work, 'image'), Number(MINIX_SIZE));
+    await runProgram('mkfs.minix', [join(work, 'image')]);
+  });
+  return [
+    folder('lib'),
+    folder('lib/bad'),
+    ...MODULES.map((name) => file(`lib/${name}.ko`, readFileSync(kernel.module(name)))),
+    file('lib/minix.img', readFileSync(join(image, 'image'))),
+    file('lib/every.ko', every),
+    ...[...badModules(every)].map(([name, bytes]) => file(`lib/bad/${name}.ko`, bytes)),
+  ];
+}
+
 const CONTENTS: Readonly<Record<InitramfsName, () => Promise<CpioEntry[]>>> = {
   busybox: async () => [folder('bin'), ...(await common())],
+  modules: async () => [folder('bin'), ...(await common()), ...(await modules())],
   glibc: async () => [
     ...entriesOf(await i386Root(I386_PACKAGES.glibc)),
     ...(await common()),
@@ -77,7 +107,8 @@ const CONTENTS: Readonly<Record<InitramfsName, () => Promise<CpioEntry[]>>> = {
 
 /** Path of the compressed archive; with a script, of one that runs it and powers off. */
 export async function buildInitramfs(name: InitramfsName, script?: string): Promise<string> {
-  const key = hashOf([name, script ?? '', JSON.stringify(I386_PACKAGES)], [...RECIPE, OSBENCH, STRESS]);
+  const kernel = name === 'modules' ? (await buildKernel('annotated', 'modules')).vmlinux : '';
+  const key = hashOf([name, script ?? '', kernel, JSON.stringify(I386_PACKAGES)], [...RECIPE, OSBENCH, STRESS]);
   const built = await cachedFolder(`linux/initramfs-${name}-${key}`, async (work) => {
     const entries = await CONTENTS[name]();
     if (script !== undefined)

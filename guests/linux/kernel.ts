@@ -3,9 +3,9 @@
  * project's toolchain, or plain, with the ordinary compiler, to compare with.
  */
 
-import { copyFile, mkdir, readFile, rm } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { InputError } from '../../src/elf/input-error.ts';
 import { cachedFolder, hashOf, REPOSITORY } from '../cache.ts';
 import { runProgram, step } from '../steps.ts';
@@ -14,20 +14,25 @@ import { kernelPackage, kernelSource } from './debian.ts';
 
 export type Variant = 'annotated' | 'plain';
 
-/** What its page tables are: of two levels, or of three with entries of 64 bits. */
-export type Paging = 'two-level' | 'pae';
+/** The usual one; one with page tables of three levels and entries of 64 bits; one with modules. */
+export type Configuration = 'usual' | 'pae' | 'modules';
 
 export interface Kernel {
   /** ELF, as linked. */
   readonly vmlinux: string;
   readonly bzImage: string;
+  /** Path of a module by its name; of the kernel's own tree, and `every`. */
+  module(name: string): string;
 }
 
 /** Configuration fragments, each on top of those before it. */
-const CONFIGS: Record<Paging, readonly string[]> = {
-  'two-level': ['guests/linux/i386.config'],
+const CONFIGS: Record<Configuration, readonly string[]> = {
+  usual: ['guests/linux/i386.config'],
   pae: ['guests/linux/i386.config', 'guests/linux/pae.config'],
+  modules: ['guests/linux/i386.config', 'guests/linux/modules.config'],
 };
+/** A module of our own, outside the kernel's tree. */
+const MODULE = 'guests/linux/module';
 const TOOLCHAIN = [
   'bin/previrt-gcc',
   'bin/previrt-as',
@@ -54,7 +59,7 @@ export async function configureKernel(
   variant: Variant,
   output: string,
   flags = '',
-  paging: Paging = 'two-level',
+  configuration: Configuration = 'usual',
 ): Promise<() => Promise<void>> {
   const source = await kernelPackage();
   const tree = await kernelSource(source);
@@ -65,43 +70,61 @@ export async function configureKernel(
       env: REPRODUCIBLE,
       ...(onLine && { onLine }),
     });
-  await step(`Configuring Linux ${source.version}, ${variant}, ${paging}`, () =>
-    configure(tree, output, CONFIGS[paging], make),
+  await step(`Configuring Linux ${source.version}, ${variant}, ${configuration}`, () =>
+    configure(tree, output, CONFIGS[configuration], make),
   );
   return () =>
-    step(`Building Linux ${source.version}, ${variant}, ${paging}`, async (report) => {
+    step(`Building Linux ${source.version}, ${variant}, ${configuration}`, async (report) => {
       let objects = 0;
       await make([`-j${cpus().length}`, 'vmlinux', 'bzImage'], (line) => {
         if (OBJECT_LINE.test(line)) report(`${++objects} of about ${OBJECTS} objects`);
       });
+      if (configuration !== 'modules') return;
+      await make([`-j${cpus().length}`, 'modules']);
+      // It is built where its source lies.
+      const own = join(output, 'every');
+      await cp(join(REPOSITORY, MODULE), own, { recursive: true });
+      await make([`M=${own}`, 'modules']);
     });
 }
 
 /** What a kernel that is not annotated is made from: a key for the cache. */
 export async function plainInputs(
-  paging: Paging = 'two-level',
+  configuration: Configuration = 'usual',
 ): Promise<{ readonly texts: string[]; readonly paths: string[] }> {
   const { version } = await kernelPackage();
   const compiler = (await runProgram('gcc', ['--version'])).split('\n')[0]!;
-  return { texts: [version, compiler, JSON.stringify(REPRODUCIBLE)], paths: [...CONFIGS[paging]] };
+  return {
+    texts: [version, compiler, JSON.stringify(REPRODUCIBLE)],
+    paths: [...CONFIGS[configuration], ...(configuration === 'modules' ? [MODULE] : [])],
+  };
 }
 
 /** The kernel, from the cache or built, which takes minutes. */
-export async function buildKernel(variant: Variant, paging: Paging = 'two-level'): Promise<Kernel> {
-  const { texts, paths } = await plainInputs(paging);
+export async function buildKernel(variant: Variant, configuration: Configuration = 'usual'): Promise<Kernel> {
+  const { texts, paths } = await plainInputs(configuration);
   const key = hashOf(texts, variant === 'annotated' ? [...paths, ...TOOLCHAIN] : paths);
-  const name = paging === 'pae' ? `${variant}-pae` : variant;
+  const name = configuration === 'usual' ? variant : `${variant}-${configuration}`;
   const folder = await cachedFolder(`linux/${name}-${key}`, async (work) => {
     const output = join(work, 'build');
     await mkdir(output);
-    const build = await configureKernel(variant, output, '', paging);
+    const build = await configureKernel(variant, output, '', configuration);
     await build();
     for (const path of ['vmlinux', 'arch/x86/boot/bzImage', '.config'])
       await copyFile(join(output, path), join(work, path.split('/').at(-1)!));
+    for (const path of await modulesIn(output))
+      await copyFile(join(output, path), join(work, basename(path)));
     await rm(output, { recursive: true });
   });
-  return { vmlinux: join(folder, 'vmlinux'), bzImage: join(folder, 'bzImage') };
+  return {
+    vmlinux: join(folder, 'vmlinux'),
+    bzImage: join(folder, 'bzImage'),
+    module: (module) => join(folder, `${module}.ko`),
+  };
 }
+
+const modulesIn = async (output: string): Promise<string[]> =>
+  (await readdir(output, { recursive: true })).filter((path) => path.endsWith('.ko'));
 
 async function configure(
   source: string,

@@ -7,8 +7,7 @@
 
 import type { SensitiveMnemonic } from '../x86/sensitive.ts';
 import { LONG_ONLY, SENSITIVE_MNEMONICS, SENSITIVE_REGISTERS } from '../x86/sensitive.ts';
-import type { SiteKindName } from '../x86/site-kinds.ts';
-import { SITE_KINDS } from '../x86/site-kinds.ts';
+import { ANNOUNCEMENT_BYTES, SITE_KINDS, type SiteKindName } from '../x86/site-kinds.ts';
 import { flagsLiveAfter } from './flags.ts';
 import { type Operation, readOperation, readRawBytes, sensitiveMnemonic } from './operation.ts';
 import type { Policy } from './policy.ts';
@@ -87,6 +86,11 @@ const ENTRY_KINDS: Partial<Record<SiteKindName, SiteKindName>> = {
   sysenter: 'entry_sysenter',
   syscall: 'entry_syscall',
 };
+
+/** A label and its colon, which stand together in what compilers write. */
+const LABEL = /^([\w.$]+):/;
+/** Characters of a symbol that a rule file may name. */
+const LONGEST_NAME = 256;
 
 /** Sections whose flags the assembler knows without being told. */
 const CODE_SECTION = /^\.(text|init|fini)(\.|$)|\.text(\.|$)/;
@@ -173,6 +177,7 @@ class Annotator {
       if (scanner.labelled) {
         this.pending = undefined;
         if (this.skipOwnSlot()) continue;
+        if (this.policy.announcements.size > 0) this.announce();
       }
       const { wordStart, wordEnd } = scanner;
       if (wordStart === wordEnd) {
@@ -217,6 +222,25 @@ class Annotator {
     if (end < 0) return false;
     scanner.position = scanner.lastLabel + line.indexOf(RECORD_CLOSING, end) + RECORD_CLOSING.length;
     return true;
+  }
+
+  /** A function whose entry announces something: right behind its label, if that has not been done before. */
+  private announce(): void {
+    const { scanner, text, policy } = this;
+    if (scanner.bytes[scanner.lastLabel] === DOT || !this.state.section.executable) return;
+    const [label = '', name = ''] =
+      LABEL.exec(text.slice(scanner.lastLabel, scanner.lastLabel + LONGEST_NAME)) ?? [];
+    const kind = policy.announcements.get(name);
+    if (kind === undefined || !policy.domains.includes('cpu') || !this.active) return;
+    const { domain } = SITE_KINDS[kind];
+    const widening = { count: 0, filler: 'cs' } as const;
+    const site = { kind, domain, widening, flagsLive: false, absolute: false, long: this.state.width === 64 };
+    const instruction = `.byte ${ANNOUNCEMENT_BYTES.join(',')}`;
+    this.insert(
+      scanner.lastLabel + label.length,
+      `${slotOpening(this.labels, widening)}${instruction}${slotClosing(this.labels, site)};`,
+    );
+    this.sites++;
   }
 
   private instruction(): void {

@@ -1,5 +1,5 @@
 /** What to annotate in a source file: the part of a kernel family's rule file that concerns it. */
-import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
+import { ANNOUNCEMENTS, type Announcement, DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 
 export interface Policy {
   /** Domains to annotate. `entry` makes the file user code: only its ways into the kernel are sites. */
@@ -10,6 +10,8 @@ export interface Policy {
   readonly absoluteSections: readonly string[];
   /** Sections the linker throws away: a record must not point into them. */
   readonly discardedSections: readonly string[];
+  /** Functions that announce something when they are entered, by symbol. */
+  readonly announcements: ReadonlyMap<string, Announcement>;
 }
 
 /** The rule file of a kernel family (for Linux: guests/linux/domains.json). */
@@ -17,6 +19,7 @@ export interface Rules {
   readonly domains: readonly DomainName[];
   readonly absoluteSections: readonly string[];
   readonly discardedSections: readonly string[];
+  readonly announcements: ReadonlyMap<string, Announcement>;
   /** The first rule that matches a file decides for it. */
   readonly files: readonly {
     readonly match: readonly string[];
@@ -47,12 +50,22 @@ export function parseRules(value: unknown, where: string): Rules {
         : fail(`${name}: unknown domain '${domain}' (known: ${Object.keys(DOMAINS).join(', ')})`),
     );
 
+  const announcement = (item: unknown, name: string): Announcement =>
+    ANNOUNCEMENTS.find((known) => known === item) ??
+    fail(`${name}: unknown announcement '${item}' (known: ${ANNOUNCEMENTS.join(', ')})`);
+
   const root = record(value, 'the rule file');
   const files = Array.isArray(root.files) ? root.files : fail('files must be a list');
   return {
     domains: domains(root.domains, 'domains'),
     absoluteSections: strings(root.absoluteSections, 'absoluteSections'),
     discardedSections: strings(root.discardedSections, 'discardedSections'),
+    announcements: new Map(
+      Object.entries(record(root.announcements ?? {}, 'announcements')).map(([symbol, what]) => [
+        symbol,
+        announcement(what, `announcements.${symbol}`),
+      ]),
+    ),
     files: files.map((item, index) => {
       const rule = record(item, `files[${index}]`);
       return {
@@ -75,6 +88,7 @@ export function policyFor(rules: Rules, sourcePath: string): Policy {
     absolute: rule?.absolute ?? false,
     absoluteSections: rules.absoluteSections,
     discardedSections: rules.discardedSections,
+    announcements: rules.announcements,
   };
 }
 

@@ -8,7 +8,7 @@ import { RAW_ENCODINGS, SENSITIVE_MNEMONICS } from '../x86/sensitive.ts';
 const SUFFIX = '[bwlq]?';
 
 /** One POSIX extended regular expression a line; a source that matches none has no site. */
-export function prefilterPatterns(): string[] {
+export function prefilterPatterns(announced: Iterable<string>): string[] {
   const byOperands = new Set(['mov', 'push', 'pop']);
   const anywhere: string[] = [];
   const asStatement: string[] = [];
@@ -26,6 +26,7 @@ export function prefilterPatterns(): string[] {
     '%([cdefgs]s([^a-z0-9:]|$)|c?[dr][br]?[0-9])',
     rawBytes(),
     '\\.previrt',
+    ...[...announced].map((symbol) => `^${symbol.replaceAll('$', '\\$')}:`),
   ];
 }
 

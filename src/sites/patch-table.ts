@@ -31,15 +31,17 @@ export const PATCH_ENTRY = defineStruct('patch_entry', 'A site and what is burne
   ['domain', 'u8', 'DOMAIN_*'],
   ['kind', 'u8', 'SITE_KIND_*'],
   ['flags', 'u16', 'SITE_FLAG_*'],
-  ['entry', 'u16', 'the entry that the slot calls, or PATCH_NOT_BURNED'],
+  ['entry', 'u16', 'the entry that the slot calls, PATCH_NOT_BURNED, or PATCH_TRAPS'],
   ['original', ['u8', 16], 'the original slot, zeros behind it'],
-  ['reserved', 'u32', '0'],
+  ['owner', 'u32', 'the module that it belongs to, as the guest knows it; 0: the kernel'],
 ]);
 
 /** "PVPT" in memory order. */
 export const PATCH_TABLE_MAGIC = 0x54505650;
 export const PATCH_TABLE_VERSION = 1;
 export const PATCH_NOT_BURNED = 0xffff;
+/** The slot's first byte is that of HLT, which traps: for code that was never annotated. */
+export const PATCH_TRAPS = 0xfffe;
 
 export interface PatchEntry {
   readonly address: GuestVirtual;
@@ -85,7 +87,7 @@ export function encodePatchTable(entries: readonly PatchEntry[]): Uint8Array {
     writeStruct(PATCH_ENTRY, view, PATCH_TABLE_HEADER.size + index * PATCH_ENTRY.size, {
       ...entry,
       original,
-      reserved: 0,
+      owner: 0,
     });
   });
   return out;

@@ -130,6 +130,13 @@ export function readPatchTable(elf: ElfImage): PatchEntry[] {
   return decodePatchTable(sectionBytes(elf, section));
 }
 
+/** The domains that an image was burned for. @throws InputError if it is not burned. */
+export function burnedDomains(elf: ElfImage): readonly DomainName[] {
+  const info = readBurnInfo(elf);
+  if (!info) throw new InputError('not burned');
+  return info.domains;
+}
+
 /** What burning did to an image, in numbers. @throws InputError if it is not burned. */
 export function burnReport(image: Uint8Array): {
   target: string;

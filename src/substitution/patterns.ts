@@ -40,7 +40,7 @@ const STRIDE = 16;
 export function hotPatterns(): Pattern[] {
   const all = candidates();
   const text = new Uint8Array(all.length * STRIDE);
-  all.forEach((bytes, index) => text.set(bytes, index * STRIDE));
+  for (const [index, bytes] of all.entries()) text.set(bytes, index * STRIDE);
   const decoder = new Decoder(32, text, DecoderOptions.None);
   const instruction = new Instruction();
   const found: Pattern[] = [];

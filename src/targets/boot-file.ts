@@ -6,6 +6,8 @@
 import { viewOf, writeStruct } from '../elf/codec.ts';
 import type { BootPlan } from '../machine/boot-plan.ts';
 import { encodePatchTable, PATCH_TABLE_HEADER, type PatchEntry } from '../sites/patch-table.ts';
+import { domainMask } from '../substitution/burn-info.ts';
+import type { DomainName } from '../x86/site-kinds.ts';
 import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './boot-layout.ts';
 
 export interface BootFileOptions {
@@ -15,6 +17,8 @@ export interface BootFileOptions {
   readonly sites: readonly PatchEntry[];
   /** Guest-virtual minus guest-physical address of the kernel, as linked. */
   readonly linkOffset: number;
+  /** Domains that modules are to be burned for. */
+  readonly domains: readonly DomainName[];
   /** Bytes of the disk; undefined: no disk. */
   readonly diskSize?: number | undefined;
   /** Console text that means a panic; empty: none. */
@@ -52,6 +56,8 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     chunk_count: plan.chunks.length,
     site_count: sites.length,
     link_offset: options.linkOffset,
+    domains: domainMask(options.domains),
+    reserved: 0,
     has_disk: options.diskSize === undefined ? 0 : 1,
     chunks_offset: chunksOffset,
     sites_offset: sitesOffset,

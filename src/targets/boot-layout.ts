@@ -6,7 +6,7 @@
 import { defineStruct } from '../x86/struct.ts';
 
 export const BOOT_MAGIC = 0x54425650; // "PVBT"
-export const BOOT_VERSION = 2;
+export const BOOT_VERSION = 3;
 /** The descriptors that the launcher passes to the wedge's process. */
 export const BOOT_FD = 3;
 export const DISK_FD = 4;
@@ -23,8 +23,10 @@ export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.',
   ['chunk_count', 'u32', ''],
   ['site_count', 'u32', ''],
   ['link_offset', 'u32', 'guest-virtual minus guest-physical address of the kernel, as linked'],
-  ['has_disk', 'u32', 'not 0: DISK_FD is open'],
+  ['domains', 'u32', 'bit 1 << DOMAIN_* for each that modules are to be burned for'],
   ['escape', 'u32', 'not 0: Ctrl-A x on the console ends the run'],
+  ['has_disk', 'u32', 'not 0: DISK_FD is open'],
+  ['reserved', 'u32', '0'],
   ['chunks_offset', 'u64', 'in the file'],
   ['sites_offset', 'u64', 'in the file: patch table entries, sorted by address'],
   ['disk_size', 'u64', 'bytes'],

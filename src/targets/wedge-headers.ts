@@ -2,7 +2,7 @@
 
 import { CPU, SEGMENT, TABLE_REGISTER } from '../machine/cpu.ts';
 import { deviceStateHeader } from '../machine/devices.ts';
-import { PATCH_ENTRY, PATCH_NOT_BURNED } from '../sites/patch-table.ts';
+import { PATCH_ENTRY, PATCH_NOT_BURNED, PATCH_TRAPS } from '../sites/patch-table.ts';
 import {
   CONTROL_PAGE,
   ENTRY_BASE,
@@ -16,7 +16,7 @@ import { hotPatterns } from '../substitution/patterns.ts';
 import { CS_PREFIX, FORMS } from '../substitution/template.ts';
 import type { GuestVirtual } from '../x86/address.ts';
 import { DOMAINS, SITE_KINDS } from '../x86/site-kinds.ts';
-import { SITE_FLAGS } from '../x86/site-record.ts';
+import { SITE_FLAGS, SITE_RECORD_VERSION } from '../x86/site-record.ts';
 import { cOffsets, cStruct } from '../x86/struct.ts';
 import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './boot-layout.ts';
 import { CONTROL, KNOWN_DESCRIPTOR, WATCHED } from './control.ts';
@@ -37,6 +37,8 @@ const constants = (): string =>
     define('ENTRY_SIZE', String(ENTRY_SIZE)),
     define('ENTRY_COUNT', String(WEDGE_ENTRIES.length)),
     define('PATCH_NOT_BURNED', hex(PATCH_NOT_BURNED)),
+    define('PATCH_TRAPS', hex(PATCH_TRAPS)),
+    define('SITE_RECORD_VERSION', String(SITE_RECORD_VERSION)),
     define('WATCHED', String(WATCHED)),
     define('KNOWN_DESCRIPTOR_SIZE', String(KNOWN_DESCRIPTOR.size)),
     ...Object.entries(RUN_STATUS).map(([name, value]) =>

@@ -1,7 +1,7 @@
 /** One job of the assembler front: a source file in, the annotated text out. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { annotate } from '../assembly/annotator.ts';
-import { parseRules, policyFor, RulesError } from '../assembly/policy.ts';
+import { parseRules, policyFor, type Rules, RulesError } from '../assembly/policy.ts';
 
 /** As the front passes it, in this order. */
 export const REQUEST_FIELDS = ['input', 'output', 'name', 'source', 'width', 'rules'] as const;
@@ -30,7 +30,8 @@ export function perform(request: Request): void {
   writeFileSync(request.output, marker + annotated, 'latin1');
 }
 
-function readRules(path: string) {
+/** @throws RequestError if it cannot be read, or is no rule file */
+export function readRules(path: string): Rules {
   let content: unknown;
   try {
     content = JSON.parse(readFileSync(path, 'utf8'));

@@ -97,6 +97,10 @@ export const SITE_KINDS = {
   mmio_write: { id: 81, domain: 'mmio' },
   pagetable_read: { id: 88, domain: 'pagetable' },
   pagetable_write: { id: 89, domain: 'pagetable' },
+  // What the kernel does with its modules: an instruction that does nothing, at the entry of a function.
+  module_load: { id: 112, domain: 'cpu' }, // placed and relocated, nothing of it has run
+  module_init_freed: { id: 113, domain: 'cpu' }, // its initialization sections go away
+  module_unload: { id: 114, domain: 'cpu' }, // all of it does
   // User code's way into the kernel, in the vDSO.
   entry_int80: { id: 96, domain: 'entry' },
   entry_sysenter: { id: 97, domain: 'entry' },
@@ -104,3 +108,11 @@ export const SITE_KINDS = {
 } as const satisfies Record<string, { id: number; domain: DomainName }>;
 
 export type SiteKindName = keyof typeof SITE_KINDS;
+
+/** Kinds that are put where a rule file says, not found. */
+export const ANNOUNCEMENTS = ['module_load', 'module_init_freed', 'module_unload'] as const;
+
+export type Announcement = (typeof ANNOUNCEMENTS)[number];
+
+/** What stands at an announcement's site: NOP with ModRM, SIB and an 8-bit displacement (SDM vol. 2B, NOP). */
+export const ANNOUNCEMENT_BYTES: readonly number[] = [0x0f, 0x1f, 0x44, 0x00, 0x00];

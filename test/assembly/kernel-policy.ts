@@ -6,4 +6,5 @@ export const kernelPolicy: Policy = {
   absolute: false,
   absoluteSections: ['.altinstr_replacement', '.head.text'],
   discardedSections: ['.discard'],
+  announcements: new Map([['module_finalize', 'module_load']]),
 };

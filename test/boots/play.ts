@@ -37,10 +37,10 @@ export function playOn(name: MachineName): void {
   afterEach(() => guest?.close());
 
   async function boot(
-    { paging, initramfs, memory }: Partial<Scenario>,
+    { kernel, initramfs, memory }: Partial<Scenario>,
     ...more: readonly string[]
   ): Promise<Guest> {
-    const { vmlinux } = await buildKernel('annotated', paging);
+    const { vmlinux } = await buildKernel('annotated', kernel);
     const args = [vmlinux, ...options, ...more];
     if (initramfs) args.push('--initrd', await buildInitramfs(initramfs));
     if (memory) args.push('--memory', memory);

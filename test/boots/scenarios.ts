@@ -1,7 +1,7 @@
 /** What Linux is made to do, and what it must answer, as data. */
 
 import type { InitramfsName } from '../../guests/linux/initramfs.ts';
-import type { Paging } from '../../guests/linux/kernel.ts';
+import type { Configuration } from '../../guests/linux/kernel.ts';
 import { RUN_STATUS, type RunStatus } from '../../src/targets/target.ts';
 import { ALL, FULL, type MachineName } from './machines.ts';
 
@@ -9,7 +9,7 @@ export interface Scenario {
   readonly title: string;
   readonly on: readonly MachineName[];
   /** The kernel's page tables; two-level ones unless it says otherwise. */
-  readonly paging?: Paging;
+  readonly kernel?: Configuration;
   /** The first file system; without one the kernel finds no /init. */
   readonly initramfs?: InitramfsName;
   readonly memory?: string;
@@ -143,7 +143,7 @@ export const SCENARIOS: readonly Scenario[] = [
   {
     title: 'a kernel with PAE page tables, its high memory, processes and programs',
     on: ['hosted', 'qemu', 'xen'],
-    paging: 'pae',
+    kernel: 'pae',
     initramfs: 'glibc',
     memory: '1G',
     dialogue: [
@@ -160,6 +160,26 @@ export const SCENARIOS: readonly Scenario[] = [
       ['for i in $(seq 50); do /bin/true & done; wait; echo d"on"e', /^done\r$/m],
       ['stress scatter 200', /^stress: ok\r$/m],
       ['stress load 5', /^stress: ok\r$/m],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: 'modules of the kernel and of others: loaded, used, unloaded',
+    on: ['hosted', 'qemu', 'xen'],
+    kernel: 'modules',
+    initramfs: 'modules',
+    dialogue: [
+      ['dmesg -n 8; insmod /lib/every.ko', /every: init: \d+ operations, 0 fail/],
+      ['rmmod every', /every: exit: \d+ operations, 0 fail/],
+      ['for m in minix loop sha256_generic dummy; do insmod /lib/$m.ko; done; wc -l < /proc/modules', /^4\r$/m],
+      ['grep -A4 sha256-generic /proc/crypto', /selftest +: passed/],
+      [
+        'cp /lib/minix.img /tmp; losetup /dev/loop0 /tmp/minix.img; mkdir /m; mount -t minix /dev/loop0 /m; seq 9999 > /m/f; umount /m; mount -t minix /dev/loop0 /m; md5sum < /m/f',
+        /^05fda6bec6aabc94d0fc54380ace8412/m,
+      ],
+      ['ifconfig dummy0 up; ifconfig dummy0 | grep -c UP', /^1\r$/m],
+      ['umount /m; losetup -d /dev/loop0; rmmod minix loop sha256_generic dummy; wc -l < /proc/modules', /^0\r$/m],
       POWER_OFF,
     ],
     status: RUN_STATUS.done,

@@ -65,7 +65,7 @@ static void put_format(struct text *text, const char *format, __builtin_va_list 
     }
 }
 
-__attribute__((format(printf, 1, 2))) static void report(const char *format, ...) {
+void report(const char *format, ...) {
     struct text text = {.length = 0};
     __builtin_va_list arguments;
     __builtin_va_start(arguments, format);

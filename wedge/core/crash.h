@@ -18,9 +18,10 @@ enum trace_event {
 /* `eip` is guest-virtual. */
 void trace(enum trace_event event, u32 eip, u32 info);
 
-/*
- * Ends the guest: the message, the virtual CPU, the trace ring. Understands %u, %x and %s.
- */
+/* A line for whoever runs the guest. Understands %u, %x and %s. */
+void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Ends the guest: a message like that, the virtual CPU, the trace ring. */
 void crash(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 #endif

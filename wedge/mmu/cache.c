@@ -717,6 +717,26 @@ bool guest_write(gva_t address, const void *from, u32 size, access_t access) {
     return copy(address, (u8 *)from, size, access | PF_WRITE);
 }
 
+bool guest_patch(gva_t address, const void *from, u32 size) {
+    const u8 *bytes = from;
+    while (size) {
+        struct translation at;
+        u32 offset = address.value & ~PAGE_MASK, chunk = size < PAGE_SIZE - offset ? size : PAGE_SIZE - offset;
+        if (!mmu_walk(address, 0, &at))
+            return false;
+        gpa_t physical = gpa((at.entry & PAGE_MASK) + offset);
+        void *to = port_ram(physical, chunk);
+        if (!to)
+            return false;
+        memcpy(to, bytes, chunk);
+        port_ram_written(physical, chunk);
+        address.value += chunk;
+        bytes += chunk;
+        size -= chunk;
+    }
+    return true;
+}
+
 /* --- Page faults of the guest's own --- */
 
 /*

@@ -59,6 +59,8 @@ void mmu_mode_changed(void); /* CR0.PG, CR0.WP, CR4.PSE, CR4.PAE */
 /* Copies between wedge and guest-virtual memory, across pages. False with #PF raised. */
 bool guest_read(gva_t address, void *to, u32 size, access_t access);
 bool guest_write(gva_t address, const void *from, u32 size, access_t access);
+/* Changes what can be read there, whether or not it can be written to: text. */
+bool guest_patch(gva_t address, const void *from, u32 size);
 
 /* --- What a target provides for the MMU --- */
 

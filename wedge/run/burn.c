@@ -24,10 +24,11 @@ u16 burn_entry(const struct patch_entry *site, u32 domains) {
 }
 
 void burn_slot(const struct patch_entry *site, u8 *slot) {
-    if (site->entry == PATCH_NOT_BURNED) {
-        memcpy(slot, site->original, site->length);
+    memcpy(slot, site->original, site->length);
+    if (site->entry == PATCH_TRAPS)
+        slot[0] = TRAPPING_BYTE;
+    if (site->entry == PATCH_TRAPS || site->entry == PATCH_NOT_BURNED)
         return;
-    }
     bool absolute = site->flags & SITE_absolute;
     const struct call_form *form = absolute ? &call_absolute : &call_relative;
     u32 field = site->length - 4, start = field - form->length;

@@ -12,4 +12,12 @@ u16 burn_entry(const struct patch_entry *site, u32 domains);
 /* The bytes of its slot, site->length of them, as site->entry says. */
 void burn_slot(const struct patch_entry *site, u8 *slot);
 
+/* --- sweep.c --- */
+
+/* The byte that takes the place of the first one of an instruction found in code that was never annotated. */
+#define TRAPPING_BYTE 0xf4 /* HLT */
+struct instruction;
+/* Whether an instruction of kernel code would do something else outside of ring 0, and not trap. */
+bool sweep_finds(const struct instruction *instruction);
+
 #endif

@@ -221,6 +221,15 @@ static u32 pop_return_address(void) {
     return end;
 }
 
+/* At the entry of a function of the kernel's. One that is to fail returns -ENOEXEC. */
+static void announced(u8 kind, u32 end) {
+    cpu.eip = end;
+    if (modules_announced(kind))
+        return;
+    cpu.gpr[EAX] = -8;
+    cpu.eip = pop_return_address();
+}
+
 void emulate_site(u32 end) {
     u32 moved;
     const struct patch_entry *site = site_by_end(end, &moved);
@@ -232,6 +241,10 @@ void emulate_site(u32 end) {
     trace(TRACE_SITE, cpu.eip, site->kind);
     if (site->kind == KIND_iret)
         mmu_page_fault_over();
+    if (site->kind >= KIND_module_load && site->kind <= KIND_module_unload) {
+        announced(site->kind, end);
+        return;
+    }
     u32 filler = site_filler(site);
     if (emulate(site->original + filler, site->length - filler, site->length) == OUTCOME_UNKNOWN)
         cpu_deliver_exception(&(struct exception){.vector = VECTOR_UD});

@@ -25,6 +25,23 @@ u32 site_filler(const struct patch_entry *site);
 /* Whether interrupts are held for one instruction after it: sti, and loads of SS. */
 bool site_opens_shadow(const struct patch_entry *site);
 
+/* Sites of all modules at the same time. */
+#define MODULE_SITES 8192u
+/* For how many more there is room. */
+u32 sites_room(void);
+/* Whether any of the kernel's own reaches into [start, end). */
+bool sites_are_kernels(u32 start, u32 end);
+/* Adds a module's, sorted by address, none of which overlaps one that is there. */
+void sites_add(const struct patch_entry *sites, u32 count);
+/* Removes those of modules for which `which` is true. */
+void sites_remove(bool (*which)(const struct patch_entry *site, const void *argument), const void *argument);
+
+/* --- modules.c: what the guest's kernel announces of its modules --- */
+
+void modules_start(u32 domains);
+/* A site of kind module_*, its function's arguments in registers. False: the function is to fail without having run. */
+bool modules_announced(u8 kind);
+
 /* --- enter.c: from an entry to C, and out of C --- */
 
 /* Real EFLAGS to the virtual CPU's, and back. */

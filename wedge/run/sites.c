@@ -2,32 +2,49 @@
  * The patch table: from an address to the site. A burned call's return address
  * is the site's end. Boot code runs before paging at its physical address, so
  * a miss is tried again at the linked one.
+ *
+ * The kernel's own sites come with the image; those of its modules are added
+ * and removed.
  */
 
 #include "core/decode.h"
 #include "run.h"
 
-static const struct patch_entry *table;
-static u32 table_count;
+struct table {
+    const struct patch_entry *entries; /* sorted by address */
+    u32 count;
+};
+
+static struct table kernel;
 static u32 link_offset;
 
+static struct patch_entry added[MODULE_SITES];
+static struct table modules = {.entries = added};
+
 void sites_start(const struct patch_entry *entries, u32 count, u32 offset) {
-    table = entries;
-    table_count = count;
+    kernel = (struct table){entries, count};
     link_offset = offset;
 }
 
-/* The last site that starts at or before an address. */
-static const struct patch_entry *at_or_before(u32 address) {
-    u32 low = 0, high = table_count;
+/* How many sites of a table start at or before an address. */
+static u32 count_up_to(const struct table *table, u32 address) {
+    u32 low = 0, high = table->count;
     while (low < high) {
         u32 middle = (low + high) / 2;
-        if (table[middle].address <= address)
+        if (table->entries[middle].address <= address)
             low = middle + 1;
         else
             high = middle;
     }
-    return low ? &table[low - 1] : NULL;
+    return low;
+}
+
+/* The last site that starts at or before an address. */
+static const struct patch_entry *at_or_before(u32 address) {
+    u32 known = count_up_to(&kernel, address), more = count_up_to(&modules, address);
+    const struct patch_entry *of_kernel = known ? &kernel.entries[known - 1] : NULL;
+    const struct patch_entry *of_module = more ? &modules.entries[more - 1] : NULL;
+    return of_module && (!of_kernel || of_module->address > of_kernel->address) ? of_module : of_kernel;
 }
 
 static const struct patch_entry *ending_at(u32 end) {
@@ -78,4 +95,37 @@ const struct patch_entry *site_by_start(u32 start, u32 *moved) {
     site = at_or_before(start + link_offset);
     *moved = -link_offset;
     return site && site->address == start + link_offset ? site : NULL;
+}
+
+/* --- Modules --- */
+
+u32 sites_room(void) { return MODULE_SITES - modules.count; }
+
+bool sites_are_kernels(u32 start, u32 end) {
+    u32 before = count_up_to(&kernel, end - 1);
+    const struct patch_entry *last = before ? &kernel.entries[before - 1] : NULL;
+    return last && last->address + last->length > start;
+}
+
+void sites_add(const struct patch_entry *sites, u32 count) {
+    memset(recent, 0, sizeof recent);
+    for (u32 done = 0, run; done < count; done += run) {
+        /* As many at once as go to the same place: a module's text mostly does. */
+        u32 place = count_up_to(&modules, sites[done].address);
+        u32 limit = place < modules.count ? added[place].address : ~0u;
+        for (run = 1; done + run < count && sites[done + run].address < limit; run++)
+            ;
+        memmove(&added[place + run], &added[place], (modules.count - place) * sizeof added[0]);
+        memcpy(&added[place], &sites[done], run * sizeof added[0]);
+        modules.count += run;
+    }
+}
+
+void sites_remove(bool (*which)(const struct patch_entry *site, const void *argument), const void *argument) {
+    u32 kept = 0;
+    memset(recent, 0, sizeof recent);
+    for (u32 i = 0; i < modules.count; i++)
+        if (!which(&added[i], argument))
+            added[kept++] = added[i];
+    modules.count = kept;
 }

@@ -4,6 +4,7 @@
  * back.
  */
 
+#include "burn.h"
 #include "core/crash.h"
 #include "core/decode.h"
 #include "core/emulate.h"
@@ -29,7 +30,13 @@ static unsigned fetch(u8 bytes[MAX_INSTRUCTION]) {
 
 void trap_refused(u8 vector, bool has_error, u32 error) {
     u8 bytes[MAX_INSTRUCTION];
+    u32 moved;
     unsigned count = fetch(bytes);
+    if (count && bytes[0] == TRAPPING_BYTE && cpu.cpl == 0) {
+        const struct patch_entry *site = site_by_start(cpu.eip, &moved);
+        if (site && site->entry == PATCH_TRAPS)
+            memcpy(bytes, site->original, count = site->length);
+    }
     if (!count || emulate(bytes, count, 0) == OUTCOME_UNKNOWN)
         deliver(vector, has_error, error);
 }

@@ -11,7 +11,7 @@ import { findSection, parseElf, sectionBytes } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { linkOffset } from '../../machine/boot-plan.ts';
 import { burn } from '../../substitution/burn.ts';
-import { BURN_SECTIONS, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
+import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
 import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
@@ -86,6 +86,7 @@ async function run(options: RunOptions): Promise<RunStatus> {
       ramSize: options.memory,
       sites: readPatchTable(image),
       linkOffset: linkOffset(image),
+      domains: burnedDomains(image),
       diskSize: disk?.size,
       panicPattern: panicPattern ?? '',
       escape: options.console.terminal,

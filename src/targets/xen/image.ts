@@ -20,7 +20,7 @@ import { InputError } from '../../elf/input-error.ts';
 import { ELF_NHDR, ELF32_EHDR, ELF32_PHDR, PT } from '../../elf/structs.ts';
 import { type BootChunk, linkOffset } from '../../machine/boot-plan.ts';
 import { MEBIBYTE } from '../../machine/virtual-pc.ts';
-import { BURN_SECTIONS, readPatchTable } from '../../substitution/burn-info.ts';
+import { BURN_SECTIONS, burnedDomains, readPatchTable } from '../../substitution/burn-info.ts';
 import { HYPERCALL_PAGE, WEDGE_BASE } from '../../substitution/entries.ts';
 import { type GuestVirtual, guestPhysical, guestVirtual } from '../../x86/address.ts';
 import { type BootFileOptions, bootFile } from '../boot-file.ts';
@@ -54,7 +54,7 @@ export function wholePages(chunks: readonly BootChunk[]): BootChunk[] {
 
 /** A kernel burned for Xen, as the machine that it starts on is prepared. */
 export interface XenImageOptions
-  extends Omit<BootFileOptions, 'sites' | 'linkOffset' | 'escape' | 'alignment'> {
+  extends Omit<BootFileOptions, 'sites' | 'linkOffset' | 'domains' | 'escape' | 'alignment'> {
   /** The kernel with its substitutions and its wedge. */
   readonly burned: ElfImage;
 }
@@ -123,6 +123,7 @@ function preparedMachine({ burned, ...options }: XenImageOptions): { base: Guest
     plan: { ...options.plan, chunks: wholePages(options.plan.chunks) },
     sites: readPatchTable(burned),
     linkOffset: linkOffset(burned),
+    domains: burnedDomains(burned),
     escape: false,
     alignment: PAGE,
   });

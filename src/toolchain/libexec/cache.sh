@@ -6,7 +6,7 @@ current=$cache/toolchain$home/current
 fresh=
 if [ -f "$current" ]; then
   fresh=1
-  for file in "$home"/src/x86/*.ts "$home"/src/assembly/*.ts "$home"/src/toolchain/*.ts; do
+  for file in "$home"/src/x86/*.ts "$home"/src/assembly/*.ts "$home"/src/toolchain/*.ts "$home/guests/linux/domains.json"; do
     [ "$file" -nt "$current" ] && fresh= && break
   done
 fi

@@ -65,6 +65,7 @@ static void load_guest(void) {
     if (size)
         read_exactly(sites, size, boot.sites_offset);
     sites_start(sites, boot.site_count, boot.link_offset);
+    modules_start(boot.domains);
 }
 
 extern const u8 entry_code[], entry_code_end[];

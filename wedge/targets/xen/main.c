@@ -63,6 +63,7 @@ static void start_sites(const struct boot_header *boot) {
     const u8 *sites = (const u8 *)boot + boot->sites_offset;
     u32 size = boot->site_count * sizeof(struct patch_entry);
     sites_start(memory_keep(sites, size), boot->site_count, boot->link_offset);
+    modules_start(boot->domains);
 }
 
 __attribute__((noreturn)) void xen_main(start_info_t *info) {
