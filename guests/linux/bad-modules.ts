@@ -33,7 +33,8 @@ export function badModules(module: Uint8Array): ReadonlyMap<string, Uint8Array> 
       const bytes = new Uint8Array(module);
       const elf = parseElf(bytes);
       const section = findSection(elf, SITE_SECTION);
-      if (!section || section.sh_size < 2 * SITE_RECORD_SIZE) throw new InputError('a module with two sites is needed');
+      if (!section || section.sh_size < 2 * SITE_RECORD_SIZE)
+        throw new InputError('a module with two sites is needed');
       const records = sectionBytes(elf, section);
       spoil(new DataView(records.buffer, records.byteOffset, records.byteLength));
       return [name, bytes];

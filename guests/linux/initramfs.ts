@@ -10,10 +10,10 @@ import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { cachedFolder, hashOf, REPOSITORY } from '../cache.ts';
 import { runProgram } from '../steps.ts';
-import { type CpioEntry, cpioArchive } from './cpio.ts';
 import { badModules } from './bad-modules.ts';
+import { type CpioEntry, cpioArchive } from './cpio.ts';
 import { I386_PACKAGES, i386Root } from './debian.ts';
-import { buildKernel } from './kernel.ts';
+import { buildKernel, buildModule } from './kernel.ts';
 
 export const INITRAMFS_NAMES = ['busybox', 'glibc', 'modules'] as const;
 export type InitramfsName = (typeof INITRAMFS_NAMES)[number];
@@ -69,7 +69,7 @@ async function program(source: string): Promise<CpioEntry> {
 }
 
 /** Of the kernel's own tree, by what they are. */
-const MODULES = ['minix', 'loop', 'dummy', 'sha256_generic'] as const;
+const MODULES = ['minix', 'loop', 'dummy', 'libsha256', 'sha256_generic'] as const;
 
 /** Bytes of an empty file system. */
 const MINIX_SIZE = '524288';
@@ -78,7 +78,7 @@ const MINIX_SIZE = '524288';
 async function modules(): Promise<CpioEntry[]> {
   const kernel = await buildKernel('annotated', 'modules');
   const file = (name: string, bytes: Uint8Array): CpioEntry => ({ type: 'file', name, mode: 0o644, bytes });
-  const every = readFileSync(kernel.module('every'));
+  const every = readFileSync(await buildModule('annotated'));
   const image = await cachedFolder(`linux/minix-${hashOf([MINIX_SIZE], [])}`, async (work) => {
     await writeFile(join(work, 'image'), '');
     await truncate(join(work, 'image'), Number(MINIX_SIZE));
@@ -90,6 +90,7 @@ async function modules(): Promise<CpioEntry[]> {
     ...MODULES.map((name) => file(`lib/${name}.ko`, readFileSync(kernel.module(name)))),
     file('lib/minix.img', readFileSync(join(image, 'image'))),
     file('lib/every.ko', every),
+    file('lib/plain.ko', readFileSync(await buildModule('plain'))),
     ...[...badModules(every)].map(([name, bytes]) => file(`lib/bad/${name}.ko`, bytes)),
   ];
 }
@@ -107,8 +108,11 @@ const CONTENTS: Readonly<Record<InitramfsName, () => Promise<CpioEntry[]>>> = {
 
 /** Path of the compressed archive; with a script, of one that runs it and powers off. */
 export async function buildInitramfs(name: InitramfsName, script?: string): Promise<string> {
-  const kernel = name === 'modules' ? (await buildKernel('annotated', 'modules')).vmlinux : '';
-  const key = hashOf([name, script ?? '', kernel, JSON.stringify(I386_PACKAGES)], [...RECIPE, OSBENCH, STRESS]);
+  const ours = name === 'modules' ? [await buildModule('annotated'), await buildModule('plain')] : [];
+  const key = hashOf(
+    [name, script ?? '', ...ours, JSON.stringify(I386_PACKAGES)],
+    [...RECIPE, OSBENCH, STRESS],
+  );
   const built = await cachedFolder(`linux/initramfs-${name}-${key}`, async (work) => {
     const entries = await CONTENTS[name]();
     if (script !== undefined)

@@ -21,8 +21,10 @@ export interface Kernel {
   /** ELF, as linked. */
   readonly vmlinux: string;
   readonly bzImage: string;
-  /** Path of a module by its name; of the kernel's own tree, and `every`. */
+  /** Path of a module of the kernel's own tree, by its name. */
   module(name: string): string;
+  /** With modules: the folder it was built in, for modules from outside. */
+  readonly build: string;
 }
 
 /** Configuration fragments, each on top of those before it. */
@@ -79,12 +81,7 @@ export async function configureKernel(
       await make([`-j${cpus().length}`, 'vmlinux', 'bzImage'], (line) => {
         if (OBJECT_LINE.test(line)) report(`${++objects} of about ${OBJECTS} objects`);
       });
-      if (configuration !== 'modules') return;
-      await make([`-j${cpus().length}`, 'modules']);
-      // It is built where its source lies.
-      const own = join(output, 'every');
-      await cp(join(REPOSITORY, MODULE), own, { recursive: true });
-      await make([`M=${own}`, 'modules']);
+      if (configuration === 'modules') await make([`-j${cpus().length}`, 'modules']);
     });
 }
 
@@ -96,7 +93,7 @@ export async function plainInputs(
   const compiler = (await runProgram('gcc', ['--version'])).split('\n')[0]!;
   return {
     texts: [version, compiler, JSON.stringify(REPRODUCIBLE)],
-    paths: [...CONFIGS[configuration], ...(configuration === 'modules' ? [MODULE] : [])],
+    paths: [...CONFIGS[configuration]],
   };
 }
 
@@ -114,17 +111,38 @@ export async function buildKernel(variant: Variant, configuration: Configuration
       await copyFile(join(output, path), join(work, path.split('/').at(-1)!));
     for (const path of await modulesIn(output))
       await copyFile(join(output, path), join(work, basename(path)));
-    await rm(output, { recursive: true });
+    if (configuration === 'modules') await removeObjects(output);
+    else await rm(output, { recursive: true });
   });
   return {
     vmlinux: join(folder, 'vmlinux'),
     bzImage: join(folder, 'bzImage'),
     module: (module) => join(folder, `${module}.ko`),
+    build: join(folder, 'build'),
   };
 }
 
 const modulesIn = async (output: string): Promise<string[]> =>
   (await readdir(output, { recursive: true })).filter((path) => path.endsWith('.ko'));
+
+/** Whatever modules from outside do not need, which is most. */
+async function removeObjects(output: string): Promise<void> {
+  for (const path of await readdir(output, { recursive: true }))
+    if (/^(?!scripts\/).*\.(o|ko|a|cmd)$|^vmlinux/.test(path)) await rm(join(output, path));
+}
+
+/** Path of our own module, built for a kernel with modules by the toolchain, or by the ordinary compiler. */
+export async function buildModule(variant: Variant): Promise<string> {
+  const { build } = await buildKernel('annotated', 'modules');
+  const key = hashOf([build, variant], [MODULE, ...(variant === 'annotated' ? TOOLCHAIN : [])]);
+  const folder = await cachedFolder(`linux/module-${variant}-${key}`, async (work) => {
+    // It is built where its source lies.
+    await cp(join(REPOSITORY, MODULE), work, { recursive: true });
+    const prefix = variant === 'annotated' ? join(REPOSITORY, 'bin/previrt-') : '';
+    await runProgram('make', ['-C', build, `M=${work}`, 'ARCH=i386', `CROSS_COMPILE=${prefix}`, 'modules']);
+  });
+  return join(folder, 'every.ko');
+}
 
 async function configure(
   source: string,

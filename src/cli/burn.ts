@@ -1,10 +1,11 @@
 /** `previrt burn`: substitutes the sites of a kernel for a target. */
 
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
 import { formatBytes, plural } from '../report/table.ts';
 import { BURN_TARGETS, type BurnTargetName } from '../substitution/select.ts';
-import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
+import type { DomainName } from '../x86/site-kinds.ts';
+import { domainsOption } from './domains.ts';
 import { CliError, inPlace } from './errors.ts';
 import { readInput, writeOutput } from './files.ts';
 import { memoryOption } from './memory-size.ts';
@@ -55,17 +56,6 @@ const BURNERS: Readonly<Record<BurnTargetName, () => Promise<Burner>>> = {
   },
 };
 
-const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];
-
-function parseDomains(text: string): DomainName[] {
-  const names = text.split(',').map((name) => name.trim());
-  const unknown = names.find((name) => !Object.hasOwn(DOMAINS, name));
-  if (unknown !== undefined)
-    throw new InvalidArgumentError(`There is no domain '${unknown}'; domains: ${ALL_DOMAINS.join(', ')}.`);
-  if (!names.includes('cpu')) throw new InvalidArgumentError('Domain cpu cannot be left out.');
-  return ALL_DOMAINS.filter((name) => names.includes(name));
-}
-
 export function registerBurn(program: Command): void {
   program
     .command('burn')
@@ -76,7 +66,7 @@ export function registerBurn(program: Command): void {
         .choices(Object.keys(BURN_TARGETS))
         .makeOptionMandatory(),
     )
-    .option('--domains <list>', 'domains to substitute; the others trap', parseDomains, ALL_DOMAINS)
+    .addOption(domainsOption())
     .addOption(
       new Option('--keep <how>', 'keep the originals in the patch table, or a copy of the image')
         .choices(['table', 'copy'])

@@ -6,6 +6,7 @@ import { registerBurn } from './burn.ts';
 import { registerCheck } from './check.ts';
 import { reportError } from './errors.ts';
 import { registerInspect } from './inspect.ts';
+import { registerReburn } from './reburn.ts';
 import { registerRun } from './run.ts';
 import { registerUnburn } from './unburn.ts';
 import { registerXlConfig } from './xl-config.ts';
@@ -15,6 +16,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerAudit,
   registerBurn,
   registerCheck,
+  registerReburn,
   registerRun,
   registerUnburn,
   registerXlConfig,

@@ -5,7 +5,8 @@ import { basename } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type ElfImage, parseElf } from '../elf/image.ts';
 import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
-import { inPlace } from './errors.ts';
+import { openControl } from './control.ts';
+import { CliError, inPlace } from './errors.ts';
 import { readInput } from './files.ts';
 import { memoryOption } from './memory-size.ts';
 import { DEFAULT_TARGET, findTarget, TARGETS } from './targets.ts';
@@ -18,6 +19,7 @@ interface RunFlags {
   readonly append: string;
   readonly disk?: string;
   readonly domain: 'dom0' | 'domU';
+  readonly control?: string;
 }
 
 export function registerRun(program: Command): void {
@@ -43,6 +45,7 @@ export function registerRun(program: Command): void {
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <text>', 'more arguments for the kernel', '')
     .option('--disk <file>', 'image of a disk, written in place')
+    .option('--control <path>', 'make a socket there for previrt reburn')
     .addOption(
       new Option('--isolation <kind>', 'hosted: what keeps user code from the guest kernel (nothing, today)')
         .choices(['none'])
@@ -68,6 +71,8 @@ async function usualMemory(elf: ElfImage): Promise<number> {
 
 async function run(image: string, flags: RunFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
+  if (flags.control !== undefined && target.name === 'bare')
+    throw new CliError('bare runs the kernel as it is: there is nothing to burn', 'leave out --control');
   const bytes = readInput(image);
   const elf = inPlace(image, () => parseElf(bytes));
   const initrd = flags.initrd === undefined ? undefined : readInput(flags.initrd);
@@ -75,6 +80,7 @@ async function run(image: string, flags: RunFlags): Promise<void> {
   const ended = new AbortController();
   const end = () => ended.abort();
   process.once('SIGINT', end).once('SIGTERM', end).once('SIGHUP', end);
+  const control = flags.control === undefined ? undefined : await openControl(flags.control);
   if (terminal) process.stdin.setRawMode(true);
   try {
     process.exitCode = await target.run({
@@ -85,9 +91,11 @@ async function run(image: string, flags: RunFlags): Promise<void> {
       disk: flags.disk,
       domain: flags.domain,
       console: { input: 0, output: 1, messages: 2, terminal },
+      commands: control?.commands,
       signal: ended.signal,
     });
   } finally {
+    control?.close();
     if (terminal) process.stdin.setRawMode(false);
   }
   const digest = createHash('sha256').update(bytes).digest('hex');

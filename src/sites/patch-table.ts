@@ -34,14 +34,17 @@ export const PATCH_ENTRY = defineStruct('patch_entry', 'A site and what is burne
   ['entry', 'u16', 'the entry that the slot calls, PATCH_NOT_BURNED, or PATCH_TRAPS'],
   ['original', ['u8', 16], 'the original slot, zeros behind it'],
   ['owner', 'u32', 'the module that it belongs to, as the guest knows it; 0: the kernel'],
+  ['next', 'u32', 'for burning again: what entry is to become, or PATCH_GUESTS'],
 ]);
 
 /** "PVPT" in memory order. */
 export const PATCH_TABLE_MAGIC = 0x54505650;
-export const PATCH_TABLE_VERSION = 1;
+export const PATCH_TABLE_VERSION = 2;
 export const PATCH_NOT_BURNED = 0xffff;
 /** The slot's first byte is that of HLT, which traps: for code that was never annotated. */
 export const PATCH_TRAPS = 0xfffe;
+/** Only while burning again: the guest itself has changed the slot. */
+export const PATCH_GUESTS = 0xfffd;
 
 export interface PatchEntry {
   readonly address: GuestVirtual;
@@ -88,6 +91,7 @@ export function encodePatchTable(entries: readonly PatchEntry[]): Uint8Array {
       ...entry,
       original,
       owner: 0,
+      next: 0,
     });
   });
   return out;

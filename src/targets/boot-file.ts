@@ -23,6 +23,8 @@ export interface BootFileOptions {
   readonly diskSize?: number | undefined;
   /** Console text that means a panic; empty: none. */
   readonly panicPattern: string;
+  /** Whether the console's input has commands for the wedge among it (command.ts). */
+  readonly commands: boolean;
   /** Whether Ctrl-A x on the console ends the run. */
   readonly escape: boolean;
   /** Each chunk's data begins at a multiple of this many bytes, in the file. */
@@ -57,7 +59,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     site_count: sites.length,
     link_offset: options.linkOffset,
     domains: domainMask(options.domains),
-    reserved: 0,
+    commands: options.commands ? 1 : 0,
     has_disk: options.diskSize === undefined ? 0 : 1,
     chunks_offset: chunksOffset,
     sites_offset: sitesOffset,

@@ -1,6 +1,7 @@
 /** What every target offers. */
 
 import type { ElfImage } from '../elf/image.ts';
+import type { DomainName } from '../x86/site-kinds.ts';
 
 export interface RunOptions {
   /** The annotated kernel, burned or not. */
@@ -15,8 +16,18 @@ export interface RunOptions {
   /** Xen: which kind of domain. */
   readonly domain?: 'dom0' | 'domU' | undefined;
   readonly console: GuestConsole;
+  /** What may be asked of the wedge meanwhile. */
+  readonly commands?: Commands | undefined;
   /** Aborting it ends the guest. */
   readonly signal: AbortSignal;
+}
+
+/** What is asked of the wedge while the guest runs. */
+export interface Commands {
+  /** The target tells how to ask: to burn all sites again, for these domains. */
+  attach(reburn: (domains: readonly DomainName[]) => void): void;
+  /** A message of the wedge: one line, without its end. */
+  heard(line: string): void;
 }
 
 /** The UART's wire and a place for messages that are not the guest's: file descriptors. */

@@ -2,7 +2,7 @@
 
 import { CPU, SEGMENT, TABLE_REGISTER } from '../machine/cpu.ts';
 import { deviceStateHeader } from '../machine/devices.ts';
-import { PATCH_ENTRY, PATCH_NOT_BURNED, PATCH_TRAPS } from '../sites/patch-table.ts';
+import { PATCH_ENTRY, PATCH_GUESTS, PATCH_NOT_BURNED, PATCH_TRAPS } from '../sites/patch-table.ts';
 import {
   CONTROL_PAGE,
   ENTRY_BASE,
@@ -19,6 +19,7 @@ import { DOMAINS, SITE_KINDS } from '../x86/site-kinds.ts';
 import { SITE_FLAGS, SITE_RECORD_VERSION } from '../x86/site-record.ts';
 import { cOffsets, cStruct } from '../x86/struct.ts';
 import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './boot-layout.ts';
+import { CONTROL_BYTE } from './command.ts';
 import { CONTROL, KNOWN_DESCRIPTOR, WATCHED } from './control.ts';
 import { RUN_STATUS } from './target.ts';
 
@@ -38,6 +39,8 @@ const constants = (): string =>
     define('ENTRY_COUNT', String(WEDGE_ENTRIES.length)),
     define('PATCH_NOT_BURNED', hex(PATCH_NOT_BURNED)),
     define('PATCH_TRAPS', hex(PATCH_TRAPS)),
+    define('PATCH_GUESTS', hex(PATCH_GUESTS)),
+    define('CONTROL_BYTE', hex(CONTROL_BYTE)),
     define('SITE_RECORD_VERSION', String(SITE_RECORD_VERSION)),
     define('WATCHED', String(WATCHED)),
     define('KNOWN_DESCRIPTOR_SIZE', String(KNOWN_DESCRIPTOR.size)),

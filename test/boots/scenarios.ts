@@ -172,14 +172,65 @@ export const SCENARIOS: readonly Scenario[] = [
     dialogue: [
       ['dmesg -n 8; insmod /lib/every.ko', /every: init: \d+ operations, 0 fail/],
       ['rmmod every', /every: exit: \d+ operations, 0 fail/],
-      ['for m in minix loop sha256_generic dummy; do insmod /lib/$m.ko; done; wc -l < /proc/modules', /^4\r$/m],
+      [
+        'for m in minix loop libsha256 sha256_generic dummy; do insmod /lib/$m.ko; done; wc -l < /proc/modules',
+        /^5\r$/m,
+      ],
       ['grep -A4 sha256-generic /proc/crypto', /selftest +: passed/],
       [
         'cp /lib/minix.img /tmp; losetup /dev/loop0 /tmp/minix.img; mkdir /m; mount -t minix /dev/loop0 /m; seq 9999 > /m/f; umount /m; mount -t minix /dev/loop0 /m; md5sum < /m/f',
         /^05fda6bec6aabc94d0fc54380ace8412/m,
       ],
-      ['ifconfig dummy0 up; ifconfig dummy0 | grep -c UP', /^1\r$/m],
-      ['umount /m; losetup -d /dev/loop0; rmmod minix loop sha256_generic dummy; wc -l < /proc/modules', /^0\r$/m],
+      ['echo 1234 > /sys/class/net/dummy0/mtu; cat /sys/class/net/dummy0/mtu', /^1234\r$/m],
+      [
+        'umount /m; losetup -d /dev/loop0; rmmod minix loop sha256_generic libsha256 dummy; wc -l < /proc/modules',
+        /^0\r$/m,
+      ],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: 'a module that lies about its sites is not loaded, and nothing is written',
+    on: ['hosted', 'xen'],
+    kernel: 'modules',
+    initramfs: 'modules',
+    dialogue: [
+      [
+        'dmesg -n 8; for m in /lib/bad/*.ko; do insmod $m; done; cat /proc/modules; echo n"one"',
+        /(invalid module format[\s\S]*){7}^none\r$/m,
+      ],
+      ['insmod /lib/every.ko', /every: init: \d+ operations, 0 fail/],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+    last: /(is refused: [\s\S]*){14}/,
+  },
+  {
+    title: 'a module without sites is loaded, and traps',
+    on: ['hosted', 'qemu', 'xen'],
+    kernel: 'modules',
+    initramfs: 'modules',
+    dialogue: [
+      ['dmesg -n 8; insmod /lib/plain.ko', /every: init: \d+ operations, 0 fail/],
+      ['rmmod every', /every: exit: \d+ operations, 0 fail/],
+      POWER_OFF,
+    ],
+    status: RUN_STATUS.done,
+  },
+  {
+    title: 'a module, a thousand times loaded and unloaded, under load',
+    on: ['hosted', 'qemu', 'xen'],
+    kernel: 'modules',
+    initramfs: 'modules',
+    seconds: 120,
+    dialogue: [
+      ['(while :; do seq 3000 | md5sum > /dev/null; done) & dmesg -n 8', /guest# /],
+      [
+        'for i in $(seq 1000); do insmod /lib/every.ko quiet=1 && rmmod every || break; done; echo $i ti"mes"; kill $!',
+        /^1000 times\r$/m,
+      ],
+      ['dmesg | grep -c "every: .* fail"', /^0\r$/m],
       POWER_OFF,
     ],
     status: RUN_STATUS.done,

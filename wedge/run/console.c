@@ -3,6 +3,7 @@
  * the guest idles and at each timer tick; Ctrl-A is the escape.
  */
 
+#include "burn.h"
 #include "core/port.h"
 #include "devices/devices.h"
 #include "run.h"
@@ -16,14 +17,16 @@ static u8 input[256];
 static u32 input_next, input_end;
 static bool input_closed;
 static bool escapes, escaped;
+static bool commanded; /* commands may come among the input */
 
 static const u8 *panic_pattern;
 static u32 panic_matched;
 static bool panicked;
 
-void console_start(const u8 *panic, bool escape) {
+void console_start(const u8 *panic, bool escape, bool commands) {
     panic_pattern = panic;
     escapes = escape;
+    commanded = commands;
 }
 
 void console_flush(void) {
@@ -88,6 +91,32 @@ static bool escape(u8 *byte) {
     return false;
 }
 
+static u32 hexadecimal(const u8 *digits, u32 count) {
+    u32 value = 0;
+    for (; count; count--, digits++)
+        value = value << 4 | (*digits <= '9' ? *digits - '0' : *digits - 'a' + 10);
+    return value;
+}
+
+/* CONTROL_BYTE and what follows, for us: `R` and two digits, the domains to burn again for. Twice, it is typed. */
+static bool command(u8 byte) {
+    static u8 taken[4];
+    static u32 length;
+    if (!commanded || (!length && byte != CONTROL_BYTE))
+        return false;
+    if (length == 1 && byte == CONTROL_BYTE) {
+        length = 0;
+        return false;
+    }
+    taken[length++] = byte;
+    if (length == sizeof taken) {
+        length = 0;
+        if (taken[1] == 'R')
+            reburn(hexadecimal(taken + 2, 2));
+    }
+    return true;
+}
+
 bool console_listens(void) { return !input_closed && input_next == input_end; }
 
 void console_input(bool more) {
@@ -99,7 +128,7 @@ void console_input(bool more) {
     }
     while (input_next < input_end && uart_can_receive()) {
         u8 byte = input[input_next++];
-        if (!escape(&byte))
+        if (!command(byte) && !escape(&byte))
             uart_receive(byte);
     }
 }

@@ -16,7 +16,7 @@ extern struct control control;
 /* --- sites.c: the patch table --- */
 
 /* `link_offset`: guest-virtual minus guest-physical address of the kernel, as linked. */
-void sites_start(const struct patch_entry *entries, u32 count, u32 link_offset);
+void sites_start(struct patch_entry *entries, u32 count, u32 link_offset);
 /* The site that ends, or starts, at a run-time address; `*moved` is run-time minus linked address. */
 const struct patch_entry *site_by_end(u32 end, u32 *moved);
 const struct patch_entry *site_by_start(u32 start, u32 *moved);
@@ -24,6 +24,9 @@ const struct patch_entry *site_by_start(u32 start, u32 *moved);
 u32 site_filler(const struct patch_entry *site);
 /* Whether interrupts are held for one instruction after it: sti, and loads of SS. */
 bool site_opens_shadow(const struct patch_entry *site);
+
+/* For each one, modules' too. */
+void sites_each(void (*act)(struct patch_entry *site));
 
 /* Sites of all modules at the same time. */
 #define MODULE_SITES 8192u
@@ -96,8 +99,8 @@ bool event_may_interrupt(u32 eip, u32 flags);
 
 /* --- console.c: the UART's wire --- */
 
-/* `panic` is console text that means a panic, or empty; `escape`: Ctrl-A x ends the run. */
-void console_start(const u8 *panic, bool escape);
+/* `panic` is console text that means a panic, or empty; `escape`: Ctrl-A x ends the run; `commands`: CONTROL_BYTE begins one. */
+void console_start(const u8 *panic, bool escape, bool commands);
 void console_flush(void);
 /* Whether there is room for input. */
 bool console_listens(void);

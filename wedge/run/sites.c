@@ -11,7 +11,7 @@
 #include "run.h"
 
 struct table {
-    const struct patch_entry *entries; /* sorted by address */
+    struct patch_entry *entries; /* sorted by address */
     u32 count;
 };
 
@@ -21,7 +21,7 @@ static u32 link_offset;
 static struct patch_entry added[MODULE_SITES];
 static struct table modules = {.entries = added};
 
-void sites_start(const struct patch_entry *entries, u32 count, u32 offset) {
+void sites_start(struct patch_entry *entries, u32 count, u32 offset) {
     kernel = (struct table){entries, count};
     link_offset = offset;
 }
@@ -95,6 +95,13 @@ const struct patch_entry *site_by_start(u32 start, u32 *moved) {
     site = at_or_before(start + link_offset);
     *moved = -link_offset;
     return site && site->address == start + link_offset ? site : NULL;
+}
+
+void sites_each(void (*act)(struct patch_entry *site)) {
+    for (u32 i = 0; i < kernel.count; i++)
+        act(&kernel.entries[i]);
+    for (u32 i = 0; i < modules.count; i++)
+        act(&modules.entries[i]);
 }
 
 /* --- Modules --- */

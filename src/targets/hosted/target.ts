@@ -1,6 +1,6 @@
 /** The hosted target: the guest is a process of this Linux host. */
 
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
@@ -13,9 +13,11 @@ import { linkOffset } from '../../machine/boot-plan.ts';
 import { burn } from '../../substitution/burn.ts';
 import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
 import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
+import { connect, type Wire } from '../bare/console.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
+import { reburnCommand, typed } from '../command.ts';
 import { symbolizer } from '../symbolize.ts';
 import { RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
 import { cacheRoot } from '../wedge-build.ts';
@@ -90,6 +92,7 @@ async function run(options: RunOptions): Promise<RunStatus> {
       diskSize: disk?.size,
       panicPattern: panicPattern ?? '',
       escape: options.console.terminal,
+      commands: options.commands !== undefined,
     }),
   );
   try {
@@ -100,6 +103,19 @@ async function run(options: RunOptions): Promise<RunStatus> {
   }
 }
 
+/** What is typed and what is asked of the wedge take the same way in. */
+function connectCommands({ console, commands }: RunOptions, child: ChildProcess): Wire {
+  const { stdin } = child;
+  stdin?.on('error', () => {}); // The guest has ended; that is seen elsewhere.
+  commands?.attach((domains) => stdin?.write(reburnCommand(domains)));
+  // The wedge knows the escape.
+  return connect(
+    { ...console, terminal: false },
+    (bytes) => stdin?.write(typed(bytes)),
+    () => {},
+  );
+}
+
 async function execute(
   program: string,
   options: RunOptions,
@@ -108,7 +124,7 @@ async function execute(
 ): Promise<RunStatus> {
   const { input, output, messages } = options.console;
   writeFileSync(messages, ISOLATION_NOTE);
-  const stdio: (number | 'pipe' | 'ignore')[] = [input, output, 'pipe'];
+  const stdio: (number | 'pipe' | 'ignore')[] = [options.commands ? 'pipe' : input, output, 'pipe'];
   stdio[BOOT_FD] = bootFd;
   stdio[DISK_FD] = diskFd ?? 'ignore';
   const child = spawn(program, [], {
@@ -117,12 +133,14 @@ async function execute(
     signal: options.signal,
     killSignal: 'SIGKILL',
   });
+  const wire = options.commands && connectCommands(options, child);
   const symbolize = symbolizer(options.elf);
   let text = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;
     const end = text.lastIndexOf('\n') + 1;
     if (end > 0) writeFileSync(messages, symbolize(text.slice(0, end)));
+    for (const line of text.slice(0, end).split('\n')) options.commands?.heard(line);
     text = text.slice(end);
   });
   try {
@@ -135,6 +153,8 @@ async function execute(
   } catch (error) {
     if (options.signal.aborted) return RUN_STATUS.host;
     throw error;
+  } finally {
+    wire?.close();
   }
 }
 

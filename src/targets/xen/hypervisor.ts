@@ -20,7 +20,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
 import { connect } from '../bare/console.ts';
-import { type GuestConsole, RUN_STATUS, type RunStatus } from '../target.ts';
+import { reburnCommand, typed } from '../command.ts';
+import { type Commands, type GuestConsole, RUN_STATUS, type RunStatus } from '../target.ts';
 import { Preamble, WedgeMessages, XenWire } from './wire.ts';
 
 const QEMU = 'qemu-system-x86_64';
@@ -71,6 +72,7 @@ export interface XenRun {
    * comes, the line before the end says why.
    */
   readonly preamble?: string;
+  readonly commands?: Commands | undefined;
   /** Bytes of the initial domain's memory. */
   readonly memory: number;
   /** Bytes of memory for domains that it starts. */
@@ -230,14 +232,19 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   const input = new Input((bytes) => qemu.stdin.write(bytes));
   const terminal = connect(
     run.console,
-    (bytes) => input.write(bytes),
+    (bytes) => input.write(run.commands ? typed(bytes) : bytes),
     () => order(RUN_STATUS.done),
+  );
+  run.commands?.attach((domains) =>
+    input.write(reburnCommand(domains.filter((domain) => domain !== 'entry'))),
   );
   const start = setTimeout(() => qemu.kill('SIGKILL'), START_LIMIT);
   const show = (bytes: Uint8Array): void => {
     const { guest, said } = wedge.receive(preamble.receive(bytes));
     terminal.write(guest);
-    if (said) writeFileSync(run.console.messages, run.symbolize?.(said) ?? said);
+    if (!said) return;
+    writeFileSync(run.console.messages, run.symbolize?.(said) ?? said);
+    for (const line of said.split('\n')) run.commands?.heard(line);
   };
   const silence = setTimeout(() => show(wire.flush()), SILENCE);
   let started = false;

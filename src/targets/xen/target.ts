@@ -17,7 +17,7 @@ import { domainMemory, preparedMemory, xenImage } from './image.ts';
 const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];
 
 /** What a domain is started from. */
-export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symbolize'> {
+export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symbolize' | 'commands'> {
   /** For Xen's domain builder. */
   readonly kernel: Uint8Array;
   /** Bytes of the domain's memory. */
@@ -30,6 +30,8 @@ export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symboliz
 export interface XenBurnOptions extends Omit<BurnChoice, 'target'>, Pick<RunOptions, 'initrd' | 'append'> {
   /** Bytes of guest RAM. */
   readonly memory: number;
+  /** Whether commands for the wedge come with the console's input. */
+  readonly commands?: boolean;
 }
 
 /**
@@ -45,7 +47,8 @@ export function prepareXenBurn(
   return (wedge) => {
     const burned = parseElf(finish(wedge));
     const { plan, panicPattern } = prepareBoot(burned, machine);
-    return xenImage({ burned, plan, ramSize: machine.memory, panicPattern: panicPattern ?? '' });
+    const commands = machine.commands ?? false;
+    return xenImage({ burned, plan, ramSize: machine.memory, panicPattern: panicPattern ?? '', commands });
   };
 }
 
@@ -60,9 +63,12 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
       'an image burned for xen has its memory, initrd and arguments in it',
       'give them to previrt burn, or run the kernel as it was before',
     );
+  if (info && options.commands)
+    throw new InputError('an image burned for xen takes no commands', 'run the kernel as it was before');
+  const commands = options.commands !== undefined;
   const kernel = info
     ? elf.bytes
-    : prepareXenBurn(elf.bytes, { domains: ALL_DOMAINS, keep: 'table', memory, initrd, append })(
+    : prepareXenBurn(elf.bytes, { domains: ALL_DOMAINS, keep: 'table', memory, initrd, append, commands })(
         readFileSync(await buildXenWedge()),
       );
   return {
@@ -73,6 +79,7 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
     console: options.console,
     symbolize: symbolizer(elf),
     signal: options.signal,
+    commands: options.commands,
     disk: options.disk,
   };
 }

@@ -104,7 +104,7 @@ __attribute__((noreturn)) void hosted_main(u64 *stack) {
     memory_start(boot.ram_size);
     load_guest();
     start_entries();
-    console_start(boot.panic_pattern, boot.escape);
+    console_start(boot.panic_pattern, boot.escape, boot.commands);
     clock_start(auxiliary);
     signals_start();
 

@@ -90,7 +90,7 @@ __attribute__((noreturn)) void xen_main(start_info_t *info) {
     cpu.gpr[ESI] = boot.esi;
     cpu.gpr[ESP] = boot.esp;
     cpu.eip = boot.entry;
-    console_start(boot.panic_pattern, false);
+    console_start(boot.panic_pattern, false, boot.commands);
     devices_reset(boot.ram_size);
     segments_apply(true);
     wedge_leave();

@@ -90,7 +90,7 @@ void memory_start(void) {
     map_page((u32)&shared_info, (mfn_t){start_info->shared_info >> 12}, PAGE_RW);
 }
 
-const void *memory_keep(const void *at, u32 size) {
+void *memory_keep(const void *at, u32 size) {
     u32 from = (u32)at & PAGE_MASK;
     u32 pages = ((u32)at + size - from + PAGE_SIZE - 1) / PAGE_SIZE;
     u32 start = next_own;

@@ -79,7 +79,7 @@ void memory_load(const struct boot_header *boot);
 mfn_t memory_take_page(void);
 void memory_clear(mfn_t page);
 /* Keeps a part of the prepared machine mapped, at another address. */
-const void *memory_keep(const void *at, u32 size);
+void *memory_keep(const void *at, u32 size);
 /* The machine page of a guest-physical one; false behind the end of RAM. */
 bool memory_machine_page(u32 page, mfn_t *machine);
 /* More pages of the wedge's own, cleared, one after the other. */

@@ -1,0 +1,83 @@
+/*
+ * Burning a running guest again, for other domains. It stands between two of
+ * its instructions: all sites get their original bytes back, then those of the
+ * domains asked for are burned.
+ *
+ * A slot is one instruction before and after, so no saved EIP points inside;
+ * where NOPs widen it that is so only while it is burned, and one that is not
+ * stays as it is. What the guest itself has written over a slot is left alone.
+ */
+
+#include "burn.h"
+#include "core/cpu.h"
+#include "core/crash.h"
+#include "core/port.h"
+#include "mmu/mmu.h"
+#include "run.h"
+
+static struct {
+    u32 domains;
+    u32 sites;   /* that have been burned or left, as asked */
+    u32 changed; /* of them, those that were not so before */
+    u32 guests;  /* slots that hold the guest's own changes */
+} work;
+
+static bool holds(const struct patch_entry *site) {
+    u8 expected[sizeof site->original], found[sizeof site->original];
+    burn_slot(site, expected);
+    return guest_read(gva(site->address), found, site->length, 0) && !memcmp(found, expected, site->length);
+}
+
+static void write_slot(const struct patch_entry *site) {
+    u8 slot[sizeof site->original];
+    burn_slot(site, slot);
+    guest_patch(gva(site->address), slot, site->length);
+}
+
+/* What a site is to become; the original bytes are there meanwhile. */
+static void revert(struct patch_entry *site) {
+    u16 before = site->entry;
+    bool fixed = before == PATCH_TRAPS || ((site->flags & SITE_interiorBoundary) && before == PATCH_NOT_BURNED);
+    site->next = before;
+    if (!holds(site)) {
+        site->next = PATCH_GUESTS;
+        work.guests++;
+        return;
+    }
+    work.sites++;
+    if (fixed)
+        return;
+    site->next = burn_entry(site, work.domains);
+    work.changed += site->next != before;
+    site->entry = PATCH_NOT_BURNED;
+    write_slot(site);
+}
+
+static void burn(struct patch_entry *site) {
+    if (site->next == PATCH_GUESTS || site->next == site->entry)
+        return;
+    site->entry = site->next;
+    write_slot(site);
+}
+
+static void check(struct patch_entry *site) {
+    if (site->next != PATCH_GUESTS && !holds(site))
+        crash("the site at %x is not as it was burned", site->address);
+}
+
+void reburn(u32 domains) {
+    u64 start = port_time();
+    if (!(cpu.cr0 & CR0_PG) || !(domains >> DOMAIN_cpu & 1)) {
+        report("previrt: not burned again: %s",
+               cpu.cr0 & CR0_PG ? "domain cpu cannot be left out" : "the kernel has no paging yet");
+        return;
+    }
+    memset(&work, 0, sizeof work);
+    work.domains = domains;
+    sites_each(revert);
+    sites_each(burn);
+    sites_each(check);
+    modules_start(domains);
+    report("previrt: burned again for domains %x: %u sites, %u of them changed, %u hold the guest's own changes, %u us",
+           domains, work.sites, work.changed, work.guests, (u32)((port_time() - start) / 1000));
+}
