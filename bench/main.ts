@@ -14,6 +14,7 @@ import { boot } from './parts/boot.ts';
 import { build } from './parts/build.ts';
 import { burn } from './parts/burn.ts';
 import { instructions } from './parts/instructions.ts';
+import { legacy } from './parts/legacy.ts';
 import { osbench } from './parts/osbench.ts';
 import { sha } from './parts/sha.ts';
 import { size } from './parts/size.ts';
@@ -21,7 +22,19 @@ import { syscall } from './parts/syscall.ts';
 import { xen } from './parts/xen.ts';
 import { formatReport, type PartResult, reportJson } from './report.ts';
 
-const PARTS: readonly Part[] = [annotator, build, size, instructions, sha, boot, osbench, syscall, burn, xen];
+const PARTS: readonly Part[] = [
+  annotator,
+  build,
+  size,
+  instructions,
+  sha,
+  boot,
+  osbench,
+  syscall,
+  burn,
+  xen,
+  legacy,
+];
 
 const HELP = `
 Parts, in the order they run; without a name all do:

@@ -3,6 +3,7 @@
 import { buildConformance } from './conformance/build.ts';
 import { buildInitramfs, INITRAMFS_NAMES } from './linux/initramfs.ts';
 import { buildKernel } from './linux/kernel.ts';
+import { FLAVOURS, stockKernel } from './linux/stock.ts';
 import { runMain } from './main.ts';
 import { buildDom0 } from './xen/dom0.ts';
 import { buildXen } from './xen/hypervisor.ts';
@@ -12,6 +13,7 @@ await runMain(async () => {
   await buildKernel('annotated');
   await buildKernel('annotated', 'pae');
   await buildKernel('annotated', 'modules');
+  for (const flavour of FLAVOURS) await stockKernel(flavour);
   for (const name of INITRAMFS_NAMES) await buildInitramfs(name);
   for (const annotated of [true, false]) await buildConformance({ annotated });
   for (const version of XEN_VERSIONS) await buildXen(version);

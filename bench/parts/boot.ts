@@ -11,10 +11,10 @@ import { median } from '../timing.ts';
 
 const PEERS = [hosted, uml, qemu] as const;
 const ROUNDS = 5;
-const MARK = 'the shell runs';
+export const MARK = 'the shell runs';
 
 /** Seconds from the start of the command to the mark. */
-async function timeToShell(command: Command, peer: Peer): Promise<number> {
+export async function timeToShell(command: Command, peer: Peer): Promise<number> {
   const start = performance.now();
   let end: number | undefined;
   await execute(command, (line) => {

@@ -15,7 +15,7 @@ import { MEMORY, type Peer } from './peer.ts';
 const PREVIRT = join(REPOSITORY, 'bin/previrt');
 
 /** `previrt run` of an image. */
-async function run(image: string, target: string, script: string) {
+export async function previrtRun(image: string, target: string, script: string) {
   const initrd = await buildArchive(32, script);
   const options = ['--target', target, '--memory', MEMORY, '--initrd', initrd];
   return { program: PREVIRT, args: ['run', image, ...options] };
@@ -29,7 +29,7 @@ export const hosted: Peer = {
     const image = join(folder, 'vmlinux.hosted');
     if (!existsSync(image))
       await runProgram(PREVIRT, ['burn', vmlinux, '--target', 'hosted', '--output', image]);
-    return run(image, 'hosted', script);
+    return previrtRun(image, 'hosted', script);
   },
 };
 
@@ -38,7 +38,7 @@ export const xen: Peer = {
   width: 32,
   async command(script) {
     const { vmlinux } = await buildKernel('annotated');
-    return run(vmlinux, 'xen', script);
+    return previrtRun(vmlinux, 'xen', script);
   },
 };
 
@@ -73,6 +73,6 @@ export const qemu: Peer = {
   width: 32,
   async command(script) {
     const { vmlinux } = await buildKernel('annotated');
-    return run(vmlinux, 'bare', script);
+    return previrtRun(vmlinux, 'bare', script);
   },
 };

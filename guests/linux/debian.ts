@@ -38,11 +38,11 @@ const COMMON = ['-q', '-o', 'APT::Sandbox::User=root', '-o', 'Acquire::Retries=3
 const archives = (folder: string): string[] => readdirSync(folder).filter((name) => name.endsWith('.deb'));
 
 /**
- * Downloads packages; if apt does not know them or has stale indexes, once
- * again with fresh ones. Of these one may fail while the mirror is updated:
- * what counts is whether the packages come.
+ * Runs an apt command that downloads packages; if apt does not know them or
+ * has stale indexes, once again with fresh ones. Of these one may fail while
+ * the mirror is updated: what counts is whether the packages come.
  */
-async function download(options: readonly string[], packages: readonly string[], cwd: string): Promise<void> {
+async function fetchBy(options: readonly string[], get: readonly string[], cwd: string): Promise<void> {
   const apt = (args: readonly string[], mayFail: boolean): Promise<boolean> =>
     runProgram('apt-get', [...COMMON, ...options, ...args], { cwd, mayFail }).then(
       () => true,
@@ -51,11 +51,13 @@ async function download(options: readonly string[], packages: readonly string[],
         throw error;
       },
     );
-  const get = ['download', ...packages];
   if (await apt(get, true)) return;
   await apt(['update'], true);
   await apt(get, false);
 }
+
+const download = (options: readonly string[], packages: readonly string[], cwd: string): Promise<void> =>
+  fetchBy(options, ['download', ...packages], cwd);
 
 export interface SourcePackage {
   /** Of the file. */
@@ -107,6 +109,22 @@ function privateOptions(architecture: Architecture, root: string): string[] {
     'Dir::Cache': join(root, 'cache'),
   };
   return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+}
+
+/** Packages of one architecture, and all that they depend on, downloaded into a folder; their paths. */
+export async function downloadWithDependencies(
+  architecture: Architecture,
+  packages: readonly string[],
+  folder: string,
+): Promise<string[]> {
+  mkdirSync(join(folder, 'partial'));
+  const options = [
+    ...privateOptions(architecture, join(cacheRoot(), `linux/apt-${architecture}`)),
+    ...['-o', `Dir::Cache::archives=${folder}`],
+  ];
+  const install = ['install', '--yes', '--download-only', '--no-install-recommends', ...packages];
+  await fetchBy(options, install, folder);
+  return archives(folder).map((name) => join(folder, name));
 }
 
 /** A folder with packages of one architecture unpacked over each other. */

@@ -2,18 +2,21 @@
 
 import { type Command, Option } from 'commander';
 import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
+import { formatDiscovery } from '../report/discovery.ts';
 import { formatBytes, plural } from '../report/table.ts';
 import { BURN_TARGETS, type BurnTargetName } from '../substitution/select.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 import { domainsOption } from './domains.ts';
 import { CliError, inPlace } from './errors.ts';
 import { readInput, writeOutput } from './files.ts';
+import { readKernel } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
 
 interface BurnCommandOptions {
   readonly target: BurnTargetName;
   readonly domains: readonly DomainName[];
   readonly keep: 'table' | 'copy';
+  readonly fromBinary?: boolean;
   readonly memory?: number;
   readonly initrd?: string;
   readonly append?: string;
@@ -21,52 +24,79 @@ interface BurnCommandOptions {
   readonly json?: boolean;
 }
 
-/** How to burn for a target: checks image and options, and gives the burned image, for which a wedge may have to be built. */
-type Burner = (image: string, bytes: Uint8Array, options: BurnCommandOptions) => () => Promise<Uint8Array>;
+/** The burned image, given the wedge; kernel and choice are checked before it is built. */
+type Finish = (wedge: Uint8Array) => Uint8Array;
+/** Puts the options of a target, checked, to a burned image. */
+type Finisher = (finish: Finish, options: BurnCommandOptions) => Finish;
+
+interface Burner {
+  /** Path of the wedge, which may have to be built. */
+  wedge(): Promise<string>;
+  readonly finisher: Finisher;
+}
 
 const BURNERS: Readonly<Record<BurnTargetName, () => Promise<Burner>>> = {
   hosted: async () => {
-    const [{ prepareBurn }, { buildHostedWedge }] = await Promise.all([
-      import('../substitution/burn.ts'),
-      import('../targets/hosted/build.ts'),
-    ]);
-    return (image, bytes, { memory, initrd, append, ...choice }) => {
-      if (memory !== undefined || initrd !== undefined || append !== undefined)
-        throw new CliError(
-          '--memory, --initrd and --append are for --target xen',
-          `give them to previrt run`,
-        );
-      const finish = inPlace(image, () => prepareBurn(bytes, choice));
-      return async () => finish(readInput(await buildHostedWedge()));
+    const { buildHostedWedge } = await import('../targets/hosted/build.ts');
+    return {
+      wedge: buildHostedWedge,
+      finisher(finish, { memory, initrd, append }) {
+        if (memory !== undefined || initrd !== undefined || append !== undefined)
+          throw new CliError(
+            '--memory, --initrd and --append are for --target xen',
+            `give them to previrt run`,
+          );
+        return finish;
+      },
     };
   },
   xen: async () => {
-    const [{ prepareXenBurn }, { buildXenWedge }] = await Promise.all([
+    const [{ onMachine }, { buildXenWedge }] = await Promise.all([
       import('../targets/xen/target.ts'),
       import('../targets/xen/build.ts'),
     ]);
-    return (image, bytes, { domains, keep, memory = DEFAULT_MEMORY, initrd, append = '' }) => {
-      const machine = { memory, initrd: initrd === undefined ? undefined : readInput(initrd), append };
-      const finish = inPlace(image, () => prepareXenBurn(bytes, { domains, keep, ...machine }));
-      return async () => {
-        const wedge = readInput(await buildXenWedge());
-        return inPlace(image, () => finish(wedge));
-      };
+    return {
+      wedge: buildXenWedge,
+      finisher: (finish, { memory = DEFAULT_MEMORY, initrd, append = '' }) =>
+        onMachine(finish, { memory, initrd: initrd === undefined ? undefined : readInput(initrd), append }),
     };
   },
 };
+
+interface Prepared {
+  readonly finish: Finish;
+  /** What was found in a kernel that is not annotated. */
+  readonly found: string | undefined;
+}
+
+async function prepare(path: string, options: BurnCommandOptions): Promise<Prepared> {
+  if (options.fromBinary) {
+    const { prepareBinaryBurn } = await import('../substitution/burn-binary.ts');
+    const { file, image } = readKernel(path);
+    const { discovery, missed, finish } = inPlace(path, () => prepareBinaryBurn(image, { ...options, file }));
+    return { finish, found: formatDiscovery(path, discovery, missed) };
+  }
+  const { prepareBurn } = await import('../substitution/burn.ts');
+  return { finish: inPlace(path, () => prepareBurn(readInput(path), options)), found: undefined };
+}
 
 export function registerBurn(program: Command): void {
   program
     .command('burn')
     .description("substitute a kernel's sites for a target")
-    .argument('<image>', 'annotated kernel (vmlinux)')
+    .argument('<image>', 'annotated kernel (vmlinux); with --from-binary any')
     .addOption(
       new Option('--target <name>', 'what the kernel shall run on')
         .choices(Object.keys(BURN_TARGETS))
         .makeOptionMandatory(),
     )
     .addOption(domainsOption())
+    .addOption(
+      new Option(
+        '--from-binary',
+        'a kernel that is not annotated, also as bzImage: what would fail silently is made to trap',
+      ).conflicts('domains'),
+    )
     .addOption(
       new Option('--keep <how>', 'keep the originals in the patch table, or a copy of the image')
         .choices(['table', 'copy'])
@@ -87,14 +117,17 @@ back, byte for byte.`,
     )
     .action(async (image: string, options: BurnCommandOptions) => {
       const { burnReport } = await import('../substitution/burn-info.ts');
-      const burner = await BURNERS[options.target]();
-      const burned = await burner(image, readInput(image), options)();
+      const { wedge, finisher } = await BURNERS[options.target]();
+      const { finish, found } = await prepare(image, options);
+      const complete = finisher(finish, options);
+      const program = readInput(await wedge());
+      const burned = inPlace(image, () => complete(program));
       const report = burnReport(burned);
       writeOutput(options.output, burned);
       process.stdout.write(
         options.json
           ? `${JSON.stringify({ output: options.output, size: burned.length, ...report })}\n`
-          : `${options.output}: burned ${plural(report.burned, 'site')} for ${report.target} (${report.domains.join(', ')}), ` +
+          : `${found ?? ''}${options.output}: burned ${plural(report.burned, 'site')} for ${report.target} (${report.domains.join(', ')}), ` +
               `left ${report.left}; ${formatBytes(burned.length)}\n`,
       );
     });

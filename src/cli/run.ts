@@ -8,6 +8,7 @@ import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
 import { openControl } from './control.ts';
 import { CliError, inPlace } from './errors.ts';
 import { readInput } from './files.ts';
+import { readKernel } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
 import { DEFAULT_TARGET, findTarget, TARGETS } from './targets.ts';
 
@@ -26,7 +27,7 @@ export function registerRun(program: Command): void {
   program
     .command('run')
     .description('boot a kernel')
-    .argument('<image>', 'annotated kernel, burned or not')
+    .argument('<image>', 'kernel: burned or not, a bzImage too')
     .addOption(
       new Option('--target <name>', 'what to run it on')
         .choices(Object.keys(TARGETS))
@@ -73,7 +74,7 @@ async function run(image: string, flags: RunFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   if (flags.control !== undefined && target.name === 'bare')
     throw new CliError('bare runs the kernel as it is: there is nothing to burn', 'leave out --control');
-  const bytes = readInput(image);
+  const { file, image: bytes } = readKernel(image);
   const elf = inPlace(image, () => parseElf(bytes));
   const initrd = flags.initrd === undefined ? undefined : readInput(flags.initrd);
   const terminal = process.stdin.isTTY === true;
@@ -98,6 +99,6 @@ async function run(image: string, flags: RunFlags): Promise<void> {
     control?.close();
     if (terminal) process.stdin.setRawMode(false);
   }
-  const digest = createHash('sha256').update(bytes).digest('hex');
+  const digest = createHash('sha256').update(file).digest('hex');
   process.stderr.write(`previrt: ${basename(image)}, SHA-256 ${digest}, ran on ${target.name}\n`);
 }

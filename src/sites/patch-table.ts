@@ -31,7 +31,7 @@ export const PATCH_ENTRY = defineStruct('patch_entry', 'A site and what is burne
   ['domain', 'u8', 'DOMAIN_*'],
   ['kind', 'u8', 'SITE_KIND_*'],
   ['flags', 'u16', 'SITE_FLAG_*'],
-  ['entry', 'u16', 'the entry that the slot calls, PATCH_NOT_BURNED, or PATCH_TRAPS'],
+  ['entry', 'u16', 'the entry that the slot calls, or PATCH_*'],
   ['original', ['u8', 16], 'the original slot, zeros behind it'],
   ['owner', 'u32', 'the module that it belongs to, as the guest knows it; 0: the kernel'],
   ['next', 'u32', 'for burning again: what entry is to become, or PATCH_GUESTS'],
@@ -41,8 +41,12 @@ export const PATCH_ENTRY = defineStruct('patch_entry', 'A site and what is burne
 export const PATCH_TABLE_MAGIC = 0x54505650;
 export const PATCH_TABLE_VERSION = 2;
 export const PATCH_NOT_BURNED = 0xffff;
-/** The slot's first byte is that of HLT, which traps: for code that was never annotated. */
+/** The slot's first byte is TRAPPING_BYTE: for code that was never annotated. */
 export const PATCH_TRAPS = 0xfffe;
+/** That of HLT, which is refused in every ring but 0. */
+export const TRAPPING_BYTE = 0xf4;
+/** As PATCH_TRAPS, once the kernel itself has copied such a slot there; in the file something else is. */
+export const PATCH_COPY = 0xfffc;
 /** Only while burning again: the guest itself has changed the slot. */
 export const PATCH_GUESTS = 0xfffd;
 
@@ -54,7 +58,7 @@ export interface PatchEntry {
   readonly domain: number;
   readonly kind: number;
   readonly flags: number;
-  /** Number of the target's entry, or PATCH_NOT_BURNED. */
+  /** Number of the target's entry, or one of PATCH_*. */
   readonly entry: number;
   /** As long as the slot. */
   readonly original: Uint8Array;

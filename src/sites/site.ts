@@ -77,7 +77,7 @@ export function readSites(elf: ElfImage): Site[] {
   if (!section)
     throw new InputError(
       `no sites: section ${SITE_SECTION} is missing`,
-      'build the kernel with CROSS_COMPILE set to the path of bin/previrt-',
+      'build the kernel with CROSS_COMPILE set to the path of bin/previrt-, or burn it with --from-binary',
     );
   if (section.sh_size % SITE_RECORD_SIZE !== 0)
     throw new InputError(

@@ -10,7 +10,13 @@ import { createHash } from 'node:crypto';
 import { readStruct, viewOf, writeStruct } from '../elf/codec.ts';
 import { type ElfImage, findSection, parseElf, sectionBytes } from '../elf/image.ts';
 import { InputError } from '../elf/input-error.ts';
-import { decodePatchTable, PATCH_NOT_BURNED, type PatchEntry } from '../sites/patch-table.ts';
+import {
+  decodePatchTable,
+  PATCH_COPY,
+  PATCH_NOT_BURNED,
+  PATCH_TRAPS,
+  type PatchEntry,
+} from '../sites/patch-table.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import { defineStruct } from '../x86/struct.ts';
 
@@ -143,13 +149,16 @@ export function burnReport(image: Uint8Array): {
   domains: readonly string[];
   keep: Keep;
   burned: number;
+  /** Of those that are burned: substituted by an instruction that traps. */
+  trapping: number;
   left: number;
 } {
   const elf = parseElf(image);
   const info = readBurnInfo(elf);
   if (!info) throw new InputError('not burned');
-  const entries = readPatchTable(elf);
-  const left = entries.filter((entry) => entry.entry === PATCH_NOT_BURNED).length;
+  const entries = readPatchTable(elf).filter(({ entry }) => entry !== PATCH_COPY);
+  const left = entries.filter(({ entry }) => entry === PATCH_NOT_BURNED).length;
+  const trapping = entries.filter(({ entry }) => entry === PATCH_TRAPS).length;
   const { target, domains, keep } = info;
-  return { target, domains, keep, burned: entries.length - left, left };
+  return { target, domains, keep, burned: entries.length - left, trapping, left };
 }

@@ -10,6 +10,7 @@ import {
   sectionBytes,
 } from '../elf/image.ts';
 import { InputError } from '../elf/input-error.ts';
+import { PATCH_COPY } from '../sites/patch-table.ts';
 import { BURN_SECTIONS, type BurnInfo, digestOf, readBurnInfo, readPatchTable } from './burn-info.ts';
 
 /**
@@ -34,7 +35,8 @@ function readCopy(elf: ElfImage): Uint8Array {
 
 function revert(elf: ElfImage, info: BurnInfo): Uint8Array {
   const out = removeAppended(elf.bytes, info.originalSize, info.originalHeader);
-  for (const { address, length, original } of readPatchTable(elf)) {
+  for (const { address, length, entry, original } of readPatchTable(elf)) {
+    if (entry === PATCH_COPY) continue;
     const section = sectionAt(elf, address, length);
     const offset = section && section.sh_offset + address - section.sh_addr;
     if (offset === undefined || offset + length > out.length)

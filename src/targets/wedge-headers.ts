@@ -2,7 +2,14 @@
 
 import { CPU, SEGMENT, TABLE_REGISTER } from '../machine/cpu.ts';
 import { deviceStateHeader } from '../machine/devices.ts';
-import { PATCH_ENTRY, PATCH_GUESTS, PATCH_NOT_BURNED, PATCH_TRAPS } from '../sites/patch-table.ts';
+import {
+  PATCH_COPY,
+  PATCH_ENTRY,
+  PATCH_GUESTS,
+  PATCH_NOT_BURNED,
+  PATCH_TRAPS,
+  TRAPPING_BYTE,
+} from '../sites/patch-table.ts';
 import {
   CONTROL_PAGE,
   ENTRY_BASE,
@@ -40,6 +47,8 @@ const constants = (): string =>
     define('PATCH_NOT_BURNED', hex(PATCH_NOT_BURNED)),
     define('PATCH_TRAPS', hex(PATCH_TRAPS)),
     define('PATCH_GUESTS', hex(PATCH_GUESTS)),
+    define('PATCH_COPY', hex(PATCH_COPY)),
+    define('TRAPPING_BYTE', hex(TRAPPING_BYTE)),
     define('CONTROL_BYTE', hex(CONTROL_BYTE)),
     define('SITE_RECORD_VERSION', String(SITE_RECORD_VERSION)),
     define('WATCHED', String(WATCHED)),

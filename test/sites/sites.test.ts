@@ -198,7 +198,7 @@ describe('patch table', () => {
 
   test('has the layout that the wedge is built with', () => {
     expect(PATCH_TABLE_HEADER.size).toBe(16);
-    expect(PATCH_ENTRY.size).toBe(32);
+    expect(PATCH_ENTRY.size).toBe(36);
   });
 
   test('round trip', () => {

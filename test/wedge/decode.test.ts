@@ -23,7 +23,7 @@ beforeAll(() => {
     writeFileSync(join(work, path), text);
   }
   const flags = ['-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover', '-w'];
-  const sources = [HARNESS, join(WEDGE, 'core/decode.c')];
+  const sources = [HARNESS, join(WEDGE, 'core/decode.c'), join(WEDGE, 'core/string.c')];
   execFileSync('gcc', [...flags, `-I${work}`, `-I${WEDGE}`, '-o', join(work, 'harness'), ...sources]);
 });
 

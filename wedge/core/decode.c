@@ -170,6 +170,41 @@ bool decode(const u8 *bytes, unsigned count, struct instruction *result) {
     return !cursor.short_of;
 }
 
+/* What the prefix of a vector instruction stands for: its own length, and the escape bytes of its map. */
+static unsigned vector_prefix(const u8 *bytes, unsigned count, u8 escape[2], unsigned *escapes) {
+    unsigned length = count < 4 ? 0 : bytes[0] == 0xc5 ? 2 : bytes[0] == 0xc4 ? 3 : bytes[0] == 0x62 ? 4 : 0;
+    if (!length || bytes[1] < 0xc0)
+        return 0;
+    unsigned map = length == 2 ? 1 : bytes[1] & (length == 3 ? 0x1f : 7);
+    escape[0] = 0x0f;
+    escape[1] = map == 3 ? 0x3a : 0x38;
+    *escapes = map == 1 ? 1 : 2;
+    return map >= 1 && map <= 3 ? length : 0;
+}
+
+/* Behind its prefix a vector instruction looks like the one of the same map and opcode. */
+unsigned decode_length(const u8 *bytes, unsigned count, struct instruction *result) {
+    if (decode(bytes, count, result))
+        return result->length;
+    struct instruction legacy;
+    u8 plain[MAX_INSTRUCTION];
+    unsigned at = 0, escapes;
+    if (count > MAX_INSTRUCTION)
+        count = MAX_INSTRUCTION;
+    while (at < count && prefix(result, bytes[at]))
+        at++;
+    unsigned length = vector_prefix(bytes + at, count - at, plain, &escapes);
+    if (!length)
+        return 0;
+    at += length;
+    unsigned rest = count - at < MAX_INSTRUCTION - escapes ? count - at : MAX_INSTRUCTION - escapes;
+    memcpy(plain + escapes, bytes + at, rest);
+    if (!decode(plain, escapes + rest, &legacy))
+        return 0;
+    *result = (struct instruction){.map = MAP_VECTOR, .length = at + legacy.length - escapes};
+    return result->length;
+}
+
 static u32 offset_16(const struct instruction *i) {
     static const u8 first[8] = {EBX, EBX, EBP, EBP, ESI, EDI, EBP, EBX};
     static const u8 second[4] = {ESI, EDI, ESI, EDI};

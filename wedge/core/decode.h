@@ -14,7 +14,7 @@ struct instruction {
     u8 address_size; /* 2 or 4 */
     u8 repeat;       /* 0, 0xf2 or 0xf3 */
     bool lock;
-    u8 map;    /* 0: one byte, 1: after 0f, 2: after 0f 38, 3: after 0f 3a */
+    u8 map;    /* 0: one byte, 1: after 0f, 2: after 0f 38, 3: after 0f 3a, MAP_VECTOR: see decode_length */
     u8 opcode; /* in its map */
     bool has_modrm;
     u8 mod, reg, rm;
@@ -31,6 +31,13 @@ struct instruction {
 
 /* False if `bytes` (at most MAX_INSTRUCTION of them) do not hold a whole instruction. */
 bool decode(const u8 *bytes, unsigned count, struct instruction *result);
+
+/*
+ * The length of any instruction, vector ones included, 0 if there is no whole
+ * one. `result` is as decode() gives it, but for a vector instruction, which is in map 4.
+ */
+unsigned decode_length(const u8 *bytes, unsigned count, struct instruction *result);
+#define MAP_VECTOR 4
 
 /* The offset of the memory operand, from the virtual CPU's registers. */
 u32 decode_offset(const struct instruction *instruction);

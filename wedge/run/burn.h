@@ -19,8 +19,6 @@ void reburn(u32 domains);
 
 /* --- sweep.c --- */
 
-/* The byte that takes the place of the first one of an instruction found in code that was never annotated. */
-#define TRAPPING_BYTE 0xf4 /* HLT */
 struct instruction;
 /* Whether an instruction of kernel code would do something else outside of ring 0, and not trap. */
 bool sweep_finds(const struct instruction *instruction);

@@ -221,12 +221,16 @@ static u32 pop_return_address(void) {
     return end;
 }
 
+bool site_announces(const struct patch_entry *site) {
+    return site->kind >= KIND_module_load && site->kind <= KIND_module_unload;
+}
+
 /* At the entry of a function of the kernel's. One that is to fail returns -ENOEXEC. */
 static void announced(u8 kind, u32 end) {
     cpu.eip = end;
     if (modules_announced(kind))
         return;
-    cpu.gpr[EAX] = -8;
+    cpu.gpr[EAX] = MODULE_REFUSED;
     cpu.eip = pop_return_address();
 }
 
@@ -241,7 +245,7 @@ void emulate_site(u32 end) {
     trace(TRACE_SITE, cpu.eip, site->kind);
     if (site->kind == KIND_iret)
         mmu_page_fault_over();
-    if (site->kind >= KIND_module_load && site->kind <= KIND_module_unload) {
+    if (site_announces(site)) {
         announced(site->kind, end);
         return;
     }

@@ -240,7 +240,7 @@ static bool take_swept(const struct text *text) {
                                      .domain = DOMAIN_cpu,
                                      .entry = PATCH_TRAPS,
                                      .owner = module.owner | (text->init ? OWNER_INIT : 0)};
-        if (!read(at, site->original, count) || !decode(site->original, count, &instruction))
+        if (!read(at, site->original, count) || !decode_length(site->original, count, &instruction))
             return refuse_whole("it was not built by this toolchain, and its code cannot be decoded");
         if (!sweep_finds(&instruction))
             continue;

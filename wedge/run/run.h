@@ -44,6 +44,7 @@ void sites_remove(bool (*which)(const struct patch_entry *site, const void *argu
 void modules_start(u32 domains);
 /* A site of kind module_*, its function's arguments in registers. False: the function is to fail without having run. */
 bool modules_announced(u8 kind);
+#define MODULE_REFUSED ((u32)-8) /* what it returns then: -ENOEXEC */
 
 /* --- enter.c: from an entry to C, and out of C --- */
 
@@ -56,6 +57,8 @@ void wedge_enter(u32 flags);
 void remember_call(void);
 /* The site that ends at an address, by the generic emulator. */
 void emulate_site(u32 end);
+/* Whether a site is where the kernel tells of a module. */
+bool site_announces(const struct patch_entry *site);
 /* Looks after devices and console and delivers what is due; part of every way out. */
 void wedge_service(void);
 /* All of the way out but the jump. Returns the real flags. */

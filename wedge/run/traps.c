@@ -28,14 +28,60 @@ static unsigned fetch(u8 bytes[MAX_INSTRUCTION]) {
     return guest_read(gva(at + first), bytes + first, MAX_INSTRUCTION - first, access) ? MAX_INSTRUCTION : first;
 }
 
+/*
+ * The site at EIP whose original a trapping instruction stands for; NULL if the
+ * guest has written something else there meanwhile, which then counts.
+ */
+static const struct patch_entry *trapping_site(const u8 *bytes, unsigned count) {
+    u32 moved;
+    if (cpu.cpl || !count || bytes[0] != TRAPPING_BYTE)
+        return NULL;
+    const struct patch_entry *site = site_by_start(cpu.eip, &moved);
+    if (!site || (site->entry != PATCH_TRAPS && site->entry != PATCH_COPY) || count < site->length)
+        return NULL;
+    return memcmp(bytes + 1, site->original + 1, site->length - 1) ? NULL : site;
+}
+
+/*
+ * Where a kernel that was never annotated tells of a module: the site is the
+ * first push of a function, or its return, and nothing of it is on the stack.
+ */
+static bool trap_announced(const struct patch_entry *site) {
+    u8 opcode = site->original[0];
+    u32 esp = cpu.gpr[ESP], top;
+    if (!guest_read(gva(esp), &top, 4, 0))
+        return false;
+    bool runs = modules_announced(site->kind);
+    if (!runs)
+        cpu.gpr[EAX] = MODULE_REFUSED;
+    if (!runs || opcode == 0xc3) {
+        cpu.gpr[ESP] = esp + 4;
+        cpu.eip = top;
+        return true;
+    }
+    if (!guest_write(gva(esp - 4), &cpu.gpr[opcode & 7], 4, 0))
+        return false;
+    cpu.gpr[ESP] = esp - 4;
+    cpu.eip += site->length;
+    return true;
+}
+
 void trap_refused(u8 vector, bool has_error, u32 error) {
     u8 bytes[MAX_INSTRUCTION];
-    u32 moved;
     unsigned count = fetch(bytes);
-    if (count && bytes[0] == TRAPPING_BYTE && cpu.cpl == 0) {
-        const struct patch_entry *site = site_by_start(cpu.eip, &moved);
-        if (site && site->entry == PATCH_TRAPS)
-            memcpy(bytes, site->original, count = site->length);
+    const struct patch_entry *site = trapping_site(bytes, count);
+    if (site && site_announces(site)) {
+        struct exception cause;
+        if (!trap_announced(site)) {
+            cause = exception;
+            cpu_deliver_exception(&cause);
+        }
+        return;
+    }
+    if (site) {
+        memcpy(bytes, site->original, count = site->length);
+        if (bytes[0] == 0xcf) /* iret */
+            mmu_page_fault_over();
     }
     if (!count || emulate(bytes, count, 0) == OUTCOME_UNKNOWN)
         deliver(vector, has_error, error);

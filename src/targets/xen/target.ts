@@ -27,12 +27,14 @@ export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symboliz
   readonly disk?: string | undefined;
 }
 
-export interface XenBurnOptions extends Omit<BurnChoice, 'target'>, Pick<RunOptions, 'initrd' | 'append'> {
+export interface XenMachine extends Pick<RunOptions, 'initrd' | 'append'> {
   /** Bytes of guest RAM. */
   readonly memory: number;
   /** Whether commands for the wedge come with the console's input. */
   readonly commands?: boolean;
 }
+
+export interface XenBurnOptions extends Omit<BurnChoice, 'target'>, XenMachine {}
 
 /**
  * Burns a kernel together with the machine that it starts on, so that it is a
@@ -43,7 +45,14 @@ export function prepareXenBurn(
   image: Uint8Array,
   { domains, keep, spared, ...machine }: XenBurnOptions,
 ): (wedge: Uint8Array) => Uint8Array {
-  const finish = prepareBurn(image, { target: 'xen', domains, keep, spared });
+  return onMachine(prepareBurn(image, { target: 'xen', domains, keep, spared }), machine);
+}
+
+/** Adds the machine that a burned kernel starts on. `finish` burns it, given the wedge. */
+export function onMachine(
+  finish: (wedge: Uint8Array) => Uint8Array,
+  machine: XenMachine,
+): (wedge: Uint8Array) => Uint8Array {
   return (wedge) => {
     const burned = parseElf(finish(wedge));
     const { plan, panicPattern } = prepareBoot(burned, machine);
