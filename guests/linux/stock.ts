@@ -8,6 +8,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync } from 'node
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../src/elf/input-error.ts';
+import { MEBIBYTE } from '../../src/machine/virtual-pc.ts';
 import { cachedFolder, hashOf } from '../cache.ts';
 import { runProgram, step } from '../steps.ts';
 import { downloadWithDependencies } from './debian.ts';
@@ -15,6 +16,9 @@ import { downloadWithDependencies } from './debian.ts';
 /** As Debian names them: the second has page tables of three levels. */
 export const FLAVOURS = ['686', '686-pae'] as const;
 export type Flavour = (typeof FLAVOURS)[number];
+
+/** Bytes of a disk that the root fits on, with room to spare. */
+export const STOCK_DISK_SIZE = 640 * MEBIBYTE;
 
 export interface StockKernel {
   readonly vmlinuz: string;

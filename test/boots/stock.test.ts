@@ -6,8 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { checkDisk, makeDisk, readFromDisk } from '../../guests/linux/disk.ts';
-import { type StockKernel, stockKernel } from '../../guests/linux/stock.ts';
-import { MEBIBYTE } from '../../src/machine/virtual-pc.ts';
+import { STOCK_DISK_SIZE, type StockKernel, stockKernel } from '../../guests/linux/stock.ts';
 import { RUN_STATUS } from '../../src/targets/target.ts';
 import { Guest, PREVIRT } from './guest.ts';
 
@@ -93,7 +92,7 @@ describe("Debian's own kernel", () => {
     'runs a system from its disk, hosted, and leaves the disk clean',
     async () => {
       const disk = join(folder, 'disk');
-      await makeDisk(disk, 640 * MEBIBYTE, kernel.root);
+      await makeDisk(disk, STOCK_DISK_SIZE, kernel.root);
       const options = ['--initrd', kernel.initramfs, '--memory', '512M', '--disk', disk];
       await play(
         [burn(kernel, 'hosted'), ...options, '--append', 'root=/dev/vda rw init=/bin/bash'],
