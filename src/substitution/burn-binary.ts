@@ -23,6 +23,7 @@ import {
 import type { Site } from '../sites/site.ts';
 import { guestVirtual } from '../x86/address.ts';
 import { DOMAINS, SITE_KINDS, type SiteKindName } from '../x86/site-kinds.ts';
+import { SITE_FLAGS } from '../x86/site-record.ts';
 import { BURN_SECTIONS, digestOf, encodeBurnInfo, type Keep, readBurnInfo } from './burn-info.ts';
 import { burnTarget } from './select.ts';
 
@@ -80,6 +81,13 @@ function copiesOf(site: Site, alternatives: readonly Alternative[]): PatchEntry[
     }));
 }
 
+/** Nothing was widened for a call, so that burning a running guest again must not put one there. */
+const leftEntry = (site: Site): PatchEntry => ({
+  ...patchEntry(site, PATCH_NOT_BURNED),
+  flags: SITE_FLAGS.interiorBoundary,
+});
+
+/** The push or return at which the kernel tells of a module. */
 const announcementEntry = ({ kind, address, original }: AnnouncementPlace): PatchEntry => ({
   address,
   length: original.length,
@@ -109,9 +117,7 @@ function entriesOf(
 ): PatchEntry[] {
   const alternatives = readAlternatives(elf);
   const entries = sites.flatMap((site) =>
-    silent(site)
-      ? [patchEntry(site, PATCH_TRAPS), ...copiesOf(site, alternatives)]
-      : [patchEntry(site, PATCH_NOT_BURNED)],
+    silent(site) ? [patchEntry(site, PATCH_TRAPS), ...copiesOf(site, alternatives)] : [leftEntry(site)],
   );
   entries.push(...places.map(announcementEntry));
   entries.sort((a, b) => a.address - b.address || b.entry - a.entry);

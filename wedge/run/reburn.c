@@ -37,8 +37,7 @@ static void write_slot(const struct patch_entry *site) {
 /* What a site is to become; the original bytes are there meanwhile. */
 static void revert(struct patch_entry *site) {
     u16 before = site->entry;
-    /* Code that was never annotated has no room for calls. */
-    bool fixed = before == PATCH_TRAPS || site->length < 5 || ((site->flags & SITE_interiorBoundary) && before == PATCH_NOT_BURNED);
+    bool fixed = before == PATCH_TRAPS || ((site->flags & SITE_interiorBoundary) && before == PATCH_NOT_BURNED);
     site->next = before;
     if (before == PATCH_COPY) {
         site->next = PATCH_GUESTS; /* the guest's to write, or not */
