@@ -13,6 +13,7 @@ import { annotator } from './parts/annotator.ts';
 import { boot } from './parts/boot.ts';
 import { build } from './parts/build.ts';
 import { burn } from './parts/burn.ts';
+import { domains } from './parts/domains.ts';
 import { instructions } from './parts/instructions.ts';
 import { osbench } from './parts/osbench.ts';
 import { sha } from './parts/sha.ts';
@@ -21,7 +22,9 @@ import { syscall } from './parts/syscall.ts';
 import { xen } from './parts/xen.ts';
 import { formatReport, type PartResult, reportJson } from './report.ts';
 
-const PARTS: readonly Part[] = [annotator, build, size, instructions, sha, boot, osbench, syscall, burn, xen];
+const PARTS: readonly Part[] = [
+  ...[annotator, build, size, instructions, sha, boot, osbench, syscall, burn, domains, xen],
+];
 
 const HELP = `
 Parts, in the order they run; without a name all do:
