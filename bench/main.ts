@@ -13,6 +13,7 @@ import { annotator } from './parts/annotator.ts';
 import { boot } from './parts/boot.ts';
 import { build } from './parts/build.ts';
 import { burn } from './parts/burn.ts';
+import { domains } from './parts/domains.ts';
 import { instructions } from './parts/instructions.ts';
 import { legacy } from './parts/legacy.ts';
 import { osbench } from './parts/osbench.ts';
@@ -23,17 +24,7 @@ import { xen } from './parts/xen.ts';
 import { formatReport, type PartResult, reportJson } from './report.ts';
 
 const PARTS: readonly Part[] = [
-  annotator,
-  build,
-  size,
-  instructions,
-  sha,
-  boot,
-  osbench,
-  syscall,
-  burn,
-  xen,
-  legacy,
+  ...[annotator, build, size, instructions, sha, boot, osbench, syscall, burn, domains, xen, legacy],
 ];
 
 const HELP = `

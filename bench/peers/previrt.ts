@@ -12,7 +12,7 @@ import { DOMAINS, type DomainName, type SiteKindName } from '../../src/x86/site-
 import { buildArchive } from '../archive.ts';
 import { MEMORY, type Peer } from './peer.ts';
 
-const PREVIRT = join(REPOSITORY, 'bin/previrt');
+export const PREVIRT = join(REPOSITORY, 'bin/previrt');
 
 /** `previrt run` of an image. */
 export async function previrtRun(image: string, target: string, script: string) {

@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
+const RULES = fileURLToPath(new URL('./domains.json', import.meta.url));
 const KERNEL = fileURLToPath(new URL('./kernel/', import.meta.url));
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -48,6 +49,7 @@ const TESTS = [
   'far',
   'exception',
   'operand',
+  'registers',
   'string',
   'paging',
   'pae',
@@ -122,7 +124,8 @@ async function buildKernel(work: string, tool: string): Promise<string> {
   const objects = await Promise.all(
     sources.map(async (source) => {
       const object = join(work, `${source.replaceAll('/', '-')}.o`);
-      await run(`${tool}gcc`, [...FLAGS, `-Wa,-I${work}`, '-c', '-o', object, join(KERNEL, source)]);
+      const args = [...FLAGS, `-Wa,-I${work}`, '-c', '-o', object, join(KERNEL, source)];
+      await run(`${tool}gcc`, args, { env: { ...process.env, PREVIRT_RULES: RULES } });
       return object;
     }),
   );
@@ -143,7 +146,7 @@ export async function buildConformance(options: ConformanceOptions): Promise<str
   const tool = options.annotated ? join(REPOSITORY, 'bin/previrt-') : '';
   const toolchain = ['x86', 'assembly', 'toolchain'].map((name) => join(REPOSITORY, 'src', name));
   const inputs = options.annotated ? [KERNEL, ...toolchain] : [KERNEL];
-  const seed = JSON.stringify([FLAGS, SUPPORT, TESTS]);
+  const seed = JSON.stringify([FLAGS, SUPPORT, TESTS, await readFile(RULES, 'utf8')]);
   const target = join(
     cacheRoot(),
     'conformance',

@@ -45,6 +45,9 @@ const TOOLCHAIN = [
   'guests/linux/domains.json',
 ];
 
+/** Line information tells the annotator which header a store comes from; what is loaded does not hold it. */
+const LINES = '-g1';
+
 /** What the kernel would otherwise take from the machine that builds it. */
 const REPRODUCIBLE = {
   KBUILD_BUILD_TIMESTAMP: '2020-01-01',
@@ -100,13 +103,15 @@ export async function plainInputs(
 /** The kernel, from the cache or built, which takes minutes. */
 export async function buildKernel(variant: Variant, configuration: Configuration = 'usual'): Promise<Kernel> {
   const { texts, paths } = await plainInputs(configuration);
-  const key = hashOf(texts, variant === 'annotated' ? [...paths, ...TOOLCHAIN] : paths);
+  const key =
+    variant === 'annotated' ? hashOf([...texts, LINES], [...paths, ...TOOLCHAIN]) : hashOf(texts, paths);
   const name = configuration === 'usual' ? variant : `${variant}-${configuration}`;
   const folder = await cachedFolder(`linux/${name}-${key}`, async (work) => {
     const output = join(work, 'build');
     await mkdir(output);
-    const build = await configureKernel(variant, output, '', configuration);
+    const build = await configureKernel(variant, output, variant === 'annotated' ? LINES : '', configuration);
     await build();
+    if (variant === 'annotated') await runProgram('objcopy', ['--strip-debug', join(output, 'vmlinux')]);
     for (const path of ['vmlinux', 'arch/x86/boot/bzImage', '.config'])
       await copyFile(join(output, path), join(work, path.split('/').at(-1)!));
     for (const path of await modulesIn(output))

@@ -8,9 +8,12 @@
 import type { SensitiveMnemonic } from '../x86/sensitive.ts';
 import { LONG_ONLY, SENSITIVE_MNEMONICS, SENSITIVE_REGISTERS } from '../x86/sensitive.ts';
 import { ANNOUNCEMENT_BYTES, SITE_KINDS, type SiteKindName } from '../x86/site-kinds.ts';
+import { readAccess } from './access.ts';
 import { flagsLiveAfter } from './flags.ts';
 import { type Operation, readOperation, readRawBytes, sensitiveMnemonic } from './operation.ts';
-import type { Policy } from './policy.ts';
+import { Origins, type ReadSource } from './origins.ts';
+import type { AccessRule, MemoryDomain, Policy } from './policy.ts';
+import { normalStatement, type ProfiledStatement } from './profile.ts';
 import { isBlank, Scanner } from './scanner.ts';
 import {
   chooseLabels,
@@ -129,18 +132,33 @@ const INSTRUCTION_HEADS = new Heads([...SENSITIVE_MNEMONICS.keys(), ...PREFIX_WO
 
 const MOVES = ['mov', 'push', 'pop'] as const;
 
+/** The kind of an access to memory, read or written; page tables may be read unseen. */
+const ACCESS_KINDS: Readonly<Record<MemoryDomain, readonly [SiteKindName | undefined, SiteKindName]>> = {
+  mmio: ['mmio_read', 'mmio_write'],
+  pagetable: [undefined, 'pagetable_write'],
+};
+
 const PERCENT = 37;
 const DOT = 46;
 const COLON = 58;
+const LETTER_C = 99;
 const LETTER_F = 102;
+const LETTER_L = 108;
+const LETTER_O = 111;
 
 /** The first two letters of sensitive registers, as one number. */
 const SPECIAL_PAIRS = new Set(
   [...SENSITIVE_REGISTERS.keys()].map((name) => (name.charCodeAt(0) << 8) | name.charCodeAt(1)),
 );
 
-export function annotate(text: string, policy: Policy, width: CodeWidth): Annotation {
-  return new Annotator(text, policy, width).run();
+/** `readSource` gives the headers whose functions the policy's access rules name. */
+export function annotate(
+  text: string,
+  policy: Policy,
+  width: CodeWidth,
+  readSource: ReadSource = () => undefined,
+): Annotation {
+  return new Annotator(text, policy, width, readSource).run();
 }
 
 class Annotator {
@@ -161,13 +179,32 @@ class Annotator {
   private usesSiteMacro = false;
   private pending: Prefixes | undefined;
   private chosenLabels: SlotLabels | undefined;
+  /** Undefined if no access to memory is a site. */
+  private readonly origins: Origins | undefined;
+  private readonly profiled = new Map<string, ProfiledStatement[]>();
+  /** The function that the statement is in, and its section. */
+  private symbol = '';
+  private home: Section;
+  /** What a run found in this function, and how many statements of each form have come by. */
+  private found: readonly ProfiledStatement[] = [];
+  private seen = new Map<string, number>();
+  /** Rules for the line that the last line directive names, and for the last inline-assembly statement. */
+  private lineRules: readonly AccessRule[] = [];
+  private markerRules: readonly AccessRule[] = [];
+  private marker = -1;
+  private frames: boolean | undefined;
 
-  constructor(text: string, policy: Policy, width: CodeWidth) {
+  constructor(text: string, policy: Policy, width: CodeWidth, readSource: ReadSource) {
     this.text = text;
     this.policy = policy;
     this.scanner = new Scanner(text);
     const section = this.describeSection('.text', undefined);
     this.state = { width, foreign: false, section, previous: section, pushed: undefined };
+    this.home = section;
+    for (const statement of policy.profile)
+      this.profiled.set(statement.function, [...(this.profiled.get(statement.function) ?? []), statement]);
+    const rules = policy.accesses.filter(({ domain }) => policy.domains.includes(domain));
+    if (rules.length > 0 || this.profiled.size > 0) this.origins = new Origins(rules, readSource);
   }
 
   run(): Annotation {
@@ -176,6 +213,7 @@ class Annotator {
     while (scanner.next()) {
       if (scanner.labelled) {
         this.pending = undefined;
+        if (this.origins !== undefined) this.label();
         if (this.skipOwnSlot()) continue;
         if (this.policy.announcements.size > 0) this.announce();
       }
@@ -185,11 +223,16 @@ class Annotator {
         continue;
       }
       if (bytes[wordStart] === DOT) {
-        if (DIRECTIVE_HEADS.has(bytes, wordStart + 1)) this.directive();
+        if (isLineDirective(bytes, wordStart)) {
+          if (this.origins?.watching) this.line(this.origins);
+        } else if (DIRECTIVE_HEADS.has(bytes, wordStart + 1)) this.directive();
         this.pending = undefined;
       } else if (scanner.quoted) {
         this.macroCallWithStrings();
-      } else if (INSTRUCTION_HEADS.has(bytes, wordStart)) {
+      } else if (
+        INSTRUCTION_HEADS.has(bytes, wordStart) ||
+        (this.origins !== undefined && this.mayAccess())
+      ) {
         this.instruction();
       } else {
         this.pending = undefined;
@@ -220,6 +263,7 @@ class Annotator {
     if (stem === undefined) return false;
     const end = line.indexOf(`${stem}2:${RECORD_OPENING}`);
     if (end < 0) return false;
+    if (this.found.length > 0) this.countOwn(line.slice(0, end));
     scanner.position = scanner.lastLabel + line.indexOf(RECORD_CLOSING, end) + RECORD_CLOSING.length;
     return true;
   }
@@ -243,10 +287,18 @@ class Annotator {
     this.sites++;
   }
 
+  /** The statement in a slot of our own is one of its function's too. */
+  private countOwn(slot: string): void {
+    const [, mnemonic, operands = ''] =
+      /(?:^|[:;\s])(?:[cds]s\s+)?([a-z][a-z0-9]*)(?:\s+([^;]*))?;$/.exec(slot) ?? [];
+    if (mnemonic !== undefined) this.foundHere(mnemonic, operands.trim());
+  }
+
   private instruction(): void {
     const { scanner, text } = this;
     let { wordStart, wordEnd } = scanner;
-    if (isPlainMove(scanner)) {
+    const mayAccess = this.origins !== undefined && this.mayAccess();
+    if (!mayAccess && isPlainMove(scanner)) {
       this.pending = undefined;
       return;
     }
@@ -274,12 +326,79 @@ class Annotator {
       wordEnd === scanner.end || isBlank(scanner.bytes[wordEnd] as number)
         ? sensitiveMnemonic(word)
         : undefined;
-    if (row === undefined || this.macros.has(word)) {
-      if (this.macros.size > 0) this.macroCall();
-      return;
-    }
-    const operation = readOperation(row, text.slice(wordEnd, scanner.end).trim());
+    const operands = text.slice(wordEnd, scanner.end).trim();
+    const operation =
+      (row && !this.macros.has(word) ? readOperation(row, operands) : undefined) ??
+      (mayAccess ? this.access(word, operands) : undefined);
     if (operation !== undefined) this.site(operation, prefixes ?? { start: wordStart, ...NO_PREFIXES });
+    else if (this.macros.size > 0 && (row === undefined || this.macros.has(word))) this.macroCall();
+  }
+
+  /** A label of a function, or of something else that has a name. */
+  private label(): void {
+    const { scanner, text } = this;
+    const name = /^[A-Za-z_][\w.$]*/.exec(text.slice(scanner.start, scanner.wordStart))?.[0];
+    if (name === undefined || !this.state.section.executable) return;
+    this.symbol = name;
+    this.home = this.state.section;
+    this.found = this.profiled.get(name) ?? [];
+    this.seen.clear();
+  }
+
+  /** `.loc FILE LINE`. */
+  private line(origins: Origins): void {
+    const { scanner, text } = this;
+    const [file, line] = text.slice(scanner.wordEnd, scanner.end).trim().split(/\s+/, 2);
+    this.lineRules = origins.ofLine(Number(file), Number(line));
+  }
+
+  private fileNamed(operands: string): void {
+    this.origins?.file(operands);
+  }
+
+  /** The rules that the current statement's origin has. */
+  private rules(): readonly AccessRule[] {
+    const { inlineAsm } = this.scanner;
+    if (inlineAsm === undefined) return this.lineRules;
+    if (inlineAsm !== this.marker) {
+      this.marker = inlineAsm;
+      const start = this.text.lastIndexOf('\n', inlineAsm - 1) + 1;
+      this.markerRules = this.origins?.ofMarker(this.text.slice(start, inlineAsm)) ?? [];
+    }
+    return this.markerRules;
+  }
+
+  private mayAccess(): boolean {
+    return this.found.length > 0 || this.rules().length > 0;
+  }
+
+  /** The site that a statement is as an access to memory, if its origin or the profile says so. */
+  private access(word: string, operands: string): Operation | undefined {
+    const access = readAccess(word, operands);
+    const domain = this.foundHere(word, operands) ?? this.ruledHere();
+    if (access === undefined || domain === undefined || this.isFrame(access.base)) return undefined;
+    const kind = ACCESS_KINDS[domain][access.writes ? 1 : 0];
+    return kind && { ...access, kind };
+  }
+
+  private ruledHere(): MemoryDomain | undefined {
+    const name = this.symbol.replace(/\..*/, '');
+    return this.rules().find(({ within }) => within?.includes(name) ?? true)?.domain;
+  }
+
+  private foundHere(word: string, operands: string): MemoryDomain | undefined {
+    if (this.found.length === 0 || this.state.section !== this.home) return undefined;
+    const form = normalStatement(word, operands);
+    const ordinal = this.seen.get(form) ?? 0;
+    this.seen.set(form, ordinal + 1);
+    return this.found.find(({ statement, ordinal: wanted }) => statement === form && wanted === ordinal)
+      ?.domain;
+  }
+
+  /** Whether a memory operand with this base is on the stack. */
+  private isFrame(base: string): boolean {
+    if (base === 'ebp') this.frames ??= /movl?\s+%esp,\s*%ebp/.test(this.text);
+    return base === 'esp' || (base === 'ebp' && this.frames === true);
   }
 
   /** Makes the statement the scanner is at a site, together with the prefixes in front of it. */
@@ -310,7 +429,7 @@ class Annotator {
     if (!long && LONG_ONLY.has(operation.kind)) return undefined;
     const absolute = travels || policy.absolute || state.section.absolute;
     const widening = widen(operation, prefixes, absolute, long);
-    const flagsLive = travels || flagsLiveAfter(kind, this.scanner);
+    const flagsLive = travels || flagsLiveAfter({ ...operation, kind }, this.scanner);
     return { kind, domain, widening, flagsLive, absolute, long };
   }
 
@@ -396,6 +515,7 @@ class Annotator {
     ['.set', (a, operands) => a.switchedBefore(operands)],
     ['.byte', (a, operands) => a.bytes(operands)],
     ['.fill', (a, operands) => a.fill(operands)],
+    ['.file', (a, operands) => a.fileNamed(operands)],
   ]);
 
   private setWidth(width: State['width']): void {
@@ -508,6 +628,10 @@ class Annotator {
     return definitions !== '' && this.text.startsWith('#') ? `${definitions}\n` : definitions;
   }
 }
+
+/** `.loc`, of which the compiler's output with line information is full. */
+const isLineDirective = (bytes: Uint8Array, at: number): boolean =>
+  bytes[at + 1] === LETTER_L && bytes[at + 2] === LETTER_O && bytes[at + 3] === LETTER_C;
 
 /** Turns offsets, which rise, into line numbers. */
 function withLines(text: string, notes: readonly { offset: number; message: string }[]) {

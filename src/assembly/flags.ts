@@ -1,6 +1,5 @@
 /** Whether the arithmetic flags are still wanted after a site: short looks ahead and back, on the safe side. */
-import type { SiteKindName } from '../x86/site-kinds.ts';
-import { sensitiveMnemonic } from './operation.ts';
+import { type Operation, sensitiveMnemonic } from './operation.ts';
 import type { Scanner } from './scanner.ts';
 
 /** Overwrite CF PF AF ZF SF OF (or leave them undefined) and read none of them. */
@@ -37,9 +36,12 @@ function withSuffixes(mnemonics: string): string[] {
  * True unless the flags that the scanner's statement, an operation of this kind,
  * leaves are certainly never read.
  */
-export function flagsLiveAfter(kind: SiteKindName, scanner: Scanner): boolean {
+export function flagsLiveAfter(
+  { kind, setsFlags = SETS_FLAGS.test(kind) }: Pick<Operation, 'kind' | 'setsFlags'>,
+  scanner: Scanner,
+): boolean {
   if (LEAVES.test(kind)) return true;
-  if (!SETS_FLAGS.test(kind) && startsWithoutFlags(scanner)) return false;
+  if (!setsFlags && startsWithoutFlags(scanner)) return false;
   return readAhead(scanner.fork());
 }
 

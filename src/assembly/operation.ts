@@ -17,6 +17,8 @@ export interface Operation {
   readonly memory: MemoryOperand | undefined;
   /** An operand is a macro's argument, so that neither its length nor its segment can be told. */
   readonly opaque: boolean;
+  /** Arithmetic flags are a result of it, where the kind does not say so. */
+  readonly setsFlags?: boolean;
 }
 
 const BREAKPOINT_VECTOR = 3;

@@ -3,12 +3,15 @@
  * files of a kernel hold nothing sensitive. It may say yes in vain, never no.
  * The expressions are kept short, because grep compiles them for every file.
  */
+
 import { RAW_ENCODINGS, SENSITIVE_MNEMONICS } from '../x86/sensitive.ts';
+import type { Rules } from './policy.ts';
+import type { ProfiledStatement } from './profile.ts';
 
 const SUFFIX = '[bwlq]?';
 
 /** One POSIX extended regular expression a line; a source that matches none has no site. */
-export function prefilterPatterns(announced: Iterable<string>): string[] {
+export function prefilterPatterns(): string[] {
   const byOperands = new Set(['mov', 'push', 'pop']);
   const anywhere: string[] = [];
   const asStatement: string[] = [];
@@ -26,7 +29,23 @@ export function prefilterPatterns(announced: Iterable<string>): string[] {
     '%([cdefgs]s([^a-z0-9:]|$)|c?[dr][br]?[0-9])',
     rawBytes(),
     '\\.previrt',
-    ...[...announced].map((symbol) => `^${symbol.replaceAll('$', '\\$')}:`),
+  ];
+}
+
+const escaped = (text: string): string => text.replace(/[.*+?^$(){}|[\]\\]/g, '\\$&');
+
+/** The same for what names no instruction: headers and functions of a rule file, functions of a profile. */
+export function originPatterns(
+  { accesses, announcements }: Pick<Rules, 'accesses' | 'announcements'>,
+  profile: readonly ProfiledStatement[],
+): string[] {
+  const headers = [...new Set(accesses.map(({ file }) => file.split('/').at(-1) as string))];
+  const functions = [
+    ...new Set([...announcements.keys(), ...profile.map((statement) => statement.function)]),
+  ];
+  return [
+    ...headers.map((name) => `${name.split('*').map(escaped).join('[^/"]*')}"`),
+    ...functions.map((name) => `^${escaped(name)}:`),
   ];
 }
 

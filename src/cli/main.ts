@@ -6,6 +6,7 @@ import { registerBurn } from './burn.ts';
 import { registerCheck } from './check.ts';
 import { reportError } from './errors.ts';
 import { registerInspect } from './inspect.ts';
+import { registerProfile } from './profile.ts';
 import { registerReburn } from './reburn.ts';
 import { registerRun } from './run.ts';
 import { registerUnburn } from './unburn.ts';
@@ -16,6 +17,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerAudit,
   registerBurn,
   registerCheck,
+  registerProfile,
   registerReburn,
   registerRun,
   registerUnburn,

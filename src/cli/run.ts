@@ -5,11 +5,15 @@ import { basename } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type ElfImage, parseElf } from '../elf/image.ts';
 import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
+import { formatCounts } from '../report/counts.ts';
+import { COUNT } from '../targets/boot-layout.ts';
+import { CountsCollector } from '../targets/counts.ts';
 import { openControl } from './control.ts';
 import { CliError, inPlace } from './errors.ts';
-import { readInput } from './files.ts';
+import { readInput, writeOutput } from './files.ts';
 import { readKernel } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
+import { encodeProfile } from './profile.ts';
 import { DEFAULT_TARGET, findTarget, TARGETS } from './targets.ts';
 
 interface RunFlags {
@@ -21,6 +25,9 @@ interface RunFlags {
   readonly disk?: string;
   readonly domain: 'dom0' | 'domU';
   readonly control?: string;
+  readonly stats?: boolean;
+  readonly json?: boolean;
+  readonly profile?: string;
 }
 
 export function registerRun(program: Command): void {
@@ -52,11 +59,18 @@ export function registerRun(program: Command): void {
         .choices(['none'])
         .default('none'),
     )
+    .option('--stats', 'hosted, xen: count sites and traps by domain, and print them at the end')
+    .option('--json', 'print what --stats counts as JSON')
+    .option('--profile <file>', 'hosted, xen: write down which instructions trapped, for previrt profile')
     .addHelpText(
       'after',
       `
 The guest's serial console is on standard input and output. In a terminal
 Ctrl-A x ends the run and Ctrl-A a sends a Ctrl-A; all else goes to the guest.
+
+With --stats every site of a kernel that is not burned yet is burned as a call
+of the generic emulator, which counts it. In a burned kernel those sites are
+counted that reach the wedge's C: all of mmio, pagetable and portio.
 
 Exit status: 0 the guest powered off or reset, 1 it could not be run,
 3 its kernel panicked, 4 it crashed beyond its own help.`,
@@ -70,6 +84,15 @@ async function usualMemory(elf: ElfImage): Promise<number> {
   return preparedMemory(elf) ?? DEFAULT_MEMORY;
 }
 
+/** @throws CliError if the wedge has not told */
+function report(told: CountsCollector, { stats, json, profile }: RunFlags): void {
+  const counts = told.counts();
+  if (!counts) throw new CliError('the run ended before it could tell what it counted');
+  if (stats)
+    process.stderr.write(json ? `${JSON.stringify({ domains: counts.domains })}\n` : formatCounts(counts));
+  if (profile !== undefined) writeOutput(profile, encodeProfile(counts.places));
+}
+
 async function run(image: string, flags: RunFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   if (flags.control !== undefined && target.name === 'bare')
@@ -77,6 +100,11 @@ async function run(image: string, flags: RunFlags): Promise<void> {
   const { file, image: bytes } = readKernel(image);
   const elf = inPlace(image, () => parseElf(bytes));
   const initrd = flags.initrd === undefined ? undefined : readInput(flags.initrd);
+  const counting = flags.stats === true || flags.profile !== undefined;
+  if (counting && target.name === 'bare')
+    throw new CliError('there is nothing to count on bare', 'take --target hosted or xen');
+  if (flags.json && !flags.stats) throw new CliError('--json is for --stats');
+  const told = counting ? new CountsCollector() : undefined;
   const terminal = process.stdin.isTTY === true;
   const ended = new AbortController();
   const end = () => ended.abort();
@@ -91,6 +119,8 @@ async function run(image: string, flags: RunFlags): Promise<void> {
       append: flags.append,
       disk: flags.disk,
       domain: flags.domain,
+      counts: (flags.stats ? COUNT.DOMAINS : 0) | (flags.profile === undefined ? 0 : COUNT.PLACES),
+      told,
       console: { input: 0, output: 1, messages: 2, terminal },
       commands: control?.commands,
       signal: ended.signal,
@@ -99,6 +129,7 @@ async function run(image: string, flags: RunFlags): Promise<void> {
     control?.close();
     if (terminal) process.stdin.setRawMode(false);
   }
+  if (told) report(told, flags);
   const digest = createHash('sha256').update(file).digest('hex');
   process.stderr.write(`previrt: ${basename(image)}, SHA-256 ${digest}, ran on ${target.name}\n`);
 }

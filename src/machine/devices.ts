@@ -2,7 +2,7 @@
  * The devices of virtual PC version 1: their registers as the wedge keeps them
  * and as the machine state stores them. Names are those of the data sheets
  * (Intel 8259A and 8254, Motorola MC146818, National PC16550D, PCI 2.1,
- * virtio 0.9.5). Times are guest time in nanoseconds (port_time) unless said
+ * virtio 1.1). Times are guest time in nanoseconds (port_time) unless said
  * otherwise; `NEVER`, all ones, stands for no time at all.
  */
 
@@ -96,15 +96,25 @@ export const PCI = defineStruct(
   [
     ['config_address', 'u32', 'port cf8'],
     ['bar', 'u32', 'of virtio-blk: its I/O ports'],
+    ['memory_bar', ['u32', 2], 'of virtio-blk: its registers in memory, an address of 64 bits'],
+    ['window', 'u32', 'where those are, if the command register lets them'],
+    ['window_size', 'u32', 'and how many bytes; 0: nowhere'],
     ['command', 'u16', 'of virtio-blk'],
     ['interrupt_line', 'u8', 'of virtio-blk'],
     ['reserved', ['u8', 5], ''],
   ],
 );
 
-export const VIRTIO_BLK = defineStruct('virtio_blk', 'The disk: legacy interface of virtio 0.9.5.', [
-  ['guest_features', 'u32', ''],
-  ['queue_pfn', 'u32', 'guest-physical page number of the ring, 0: none'],
+export const VIRTIO_BLK = defineStruct('virtio_blk', 'The disk: virtio 1.1, with the legacy interface too.', [
+  ['queue_desc', 'u64', 'guest-physical address of the descriptors'],
+  ['queue_driver', 'u64', 'of the available ring'],
+  ['queue_device', 'u64', 'of the used ring'],
+  ['driver_feature', ['u32', 2], 'what the driver takes'],
+  ['device_feature_select', 'u32', ''],
+  ['driver_feature_select', 'u32', ''],
+  ['queue_pfn', 'u32', 'legacy: guest-physical page number of the ring, 0: none'],
+  ['queue_size', 'u16', 'entries, a power of 2'],
+  ['queue_enable', 'u16', ''],
   ['queue_select', 'u16', ''],
   ['last_avail', 'u16', 'the next entry of the available ring'],
   ['used_index', 'u16', ''],

@@ -45,17 +45,18 @@ const PIIX3 = 1;
 const PIRQ_ROUTE = 0x60;
 /** The board wires INTA of device n to line (n - 1) mod 4. */
 const diskLine = (DISK_SLOT.device - 1) % 4;
-const PCI_REGISTER = { command: 0x04, bar0: 0x10, interruptLine: 0x3c } as const;
-const COMMAND_IO_AND_MASTER = 0x05;
+const PCI_REGISTER = { command: 0x04, bar0: 0x10, bar4: 0x20, interruptLine: 0x3c } as const;
+const COMMAND_IO_MEMORY_AND_MASTER = 0x07;
 
-/** The disk's ports and interrupt, as the virtual PC has them after reset. */
+/** The disk's ports, memory and interrupt, as the virtual PC has them after reset. */
 const BOARD: readonly PortWrite[] = [
   ...setConfig(PIIX3, PIRQ_ROUTE + diskLine, DISK_SLOT.irq, 1),
   // Edge/level control of the second i8259: PCI interrupts are levels.
   [0x4d1, 1 << (DISK_SLOT.irq - 8), 1],
   ...setConfig(DISK_SLOT.device, PCI_REGISTER.bar0, DISK_SLOT.ports, 4),
+  ...setConfig(DISK_SLOT.device, PCI_REGISTER.bar4, DISK_SLOT.memory, 4),
   ...setConfig(DISK_SLOT.device, PCI_REGISTER.interruptLine, DISK_SLOT.irq, 1),
-  ...setConfig(DISK_SLOT.device, PCI_REGISTER.command, COMMAND_IO_AND_MASTER, 1),
+  ...setConfig(DISK_SLOT.device, PCI_REGISTER.command, COMMAND_IO_MEMORY_AND_MASTER, 1),
 ];
 
 /** mov $value,%eax; mov $port,%dx; out %al or %eax,(%dx): 16-bit code. */

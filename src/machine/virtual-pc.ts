@@ -23,8 +23,8 @@ const LINUX_ARGUMENTS: readonly string[] = [
 /** The whole command line of a Linux kernel: the user's arguments come last and win. */
 export const linuxCommandLine = (append: string): string => [...LINUX_ARGUMENTS, append].join(' ').trim();
 
-/** The disk on the PCI bus: virtio-blk with its I/O ports and its INTA as firmware has assigned them. */
-export const DISK_SLOT = { device: 3, ports: 0xc000, irq: 11 } as const;
+/** The disk on the PCI bus: virtio-blk with its I/O ports, its registers in memory and its INTA as firmware has assigned them. */
+export const DISK_SLOT = { device: 3, ports: 0xc000, memory: 0xfe00_0000, irq: 11 } as const;
 
 export const MEBIBYTE = 2 ** 20;
 export const DEFAULT_MEMORY = 128 * MEBIBYTE;

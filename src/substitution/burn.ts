@@ -17,6 +17,8 @@ export interface BurnChoice {
   readonly keep: Keep;
   /** Kinds whose sites stay nevertheless and trap: to see what their substitutions are worth. */
   readonly spared?: ReadonlySet<SiteKindName> | undefined;
+  /** Sites call the generic emulator, which counts them, wherever it can find out which one called. */
+  readonly counted?: boolean | undefined;
 }
 
 export interface BurnOptions extends BurnChoice {
@@ -42,7 +44,7 @@ export function prepareBurn(image: Uint8Array, options: BurnChoice): (wedge: Uin
   const burned = readAllSites(elf).map((site) => {
     const stays = !options.domains.includes(site.domain) || options.spared?.has(site.kind);
     if (stays || target.native.includes(site.domain)) return { entry: patchEntry(site, PATCH_NOT_BURNED) };
-    const substitution = selectSubstitution(site, target);
+    const substitution = selectSubstitution(site, target, options.counted);
     const template = substitutionTemplate(substitution, site.length, target);
     return {
       entry: patchEntry(site, target.entryIndex(substitution.entry)),

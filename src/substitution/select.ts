@@ -100,6 +100,7 @@ export interface Substitution {
 export function selectSubstitution(
   site: Pick<Site, 'kind' | 'flags' | 'operation'>,
   target: BurnTarget,
+  counted = false,
 ): Substitution {
   const absolute = (site.flags & SITE_FLAGS.absolute) !== 0;
   const { form, registers } = site.operation;
@@ -107,6 +108,7 @@ export function selectSubstitution(
     const register = registers[Number(index)] ?? '';
     return WIDE_REGISTERS[register] ?? register;
   });
+  if (counted && !absolute && !site.kind.startsWith('entry_')) return { entry: GENERIC, form: 'relative' };
   // By kind, if that says all: where the code is copied, no return address finds the site.
   const candidates = [named, `emulate_${site.kind}`];
   const entry = candidates.find((name) => name !== undefined && target.entries.includes(name)) ?? GENERIC;

@@ -27,6 +27,8 @@ export interface BootFileOptions {
   readonly commands: boolean;
   /** Whether Ctrl-A x on the console ends the run. */
   readonly escape: boolean;
+  /** COUNT: what is counted. */
+  readonly counts?: number | undefined;
   /** Each chunk's data begins at a multiple of this many bytes, in the file. */
   readonly alignment?: number;
 }
@@ -66,6 +68,8 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     disk_size: options.diskSize ?? 0,
     panic_pattern: pattern,
     escape: options.escape ? 1 : 0,
+    counts: options.counts ?? 0,
+    reserved: 0,
   });
   let offset = dataOffset;
   plan.chunks.forEach((chunk, index) => {

@@ -7,6 +7,10 @@ import { defineStruct } from '../x86/struct.ts';
 
 export const BOOT_MAGIC = 0x54425650; // "PVBT"
 export const BOOT_VERSION = 3;
+/** What the wedge counts (`counts` in the header): by domain, and also where it was trapped. */
+export const COUNT = { DOMAINS: 1, PLACES: 2 } as const;
+/** How a message begins that tells a count. */
+export const COUNT_MARK = 'previrt-count';
 /** The descriptors that the launcher passes to the wedge's process. */
 export const BOOT_FD = 3;
 export const DISK_FD = 4;
@@ -30,6 +34,8 @@ export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.',
   ['chunks_offset', 'u64', 'in the file'],
   ['sites_offset', 'u64', 'in the file: patch table entries, sorted by address'],
   ['disk_size', 'u64', 'bytes'],
+  ['counts', 'u32', 'COUNT_*'],
+  ['reserved', 'u32', ''],
   ['panic_pattern', ['u8', 64], 'console text that means a panic, zero-terminated; empty: none'],
 ]);
 

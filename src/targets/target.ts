@@ -2,6 +2,7 @@
 
 import type { ElfImage } from '../elf/image.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
+import type { CountsCollector } from './counts.ts';
 
 export interface RunOptions {
   /** The annotated kernel, burned or not. */
@@ -18,6 +19,9 @@ export interface RunOptions {
   readonly console: GuestConsole;
   /** What may be asked of the wedge meanwhile. */
   readonly commands?: Commands | undefined;
+  /** COUNT: what the wedge counts; it tells `told` at the end. */
+  readonly counts?: number | undefined;
+  readonly told?: CountsCollector | undefined;
   /** Aborting it ends the guest. */
   readonly signal: AbortSignal;
 }

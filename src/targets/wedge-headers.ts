@@ -25,7 +25,7 @@ import type { GuestVirtual } from '../x86/address.ts';
 import { DOMAINS, SITE_KINDS } from '../x86/site-kinds.ts';
 import { SITE_FLAGS, SITE_RECORD_VERSION } from '../x86/site-record.ts';
 import { cOffsets, cStruct } from '../x86/struct.ts';
-import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './boot-layout.ts';
+import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION, COUNT, COUNT_MARK } from './boot-layout.ts';
 import { CONTROL_BYTE } from './command.ts';
 import { CONTROL, KNOWN_DESCRIPTOR, WATCHED } from './control.ts';
 import { RUN_STATUS } from './target.ts';
@@ -114,6 +114,8 @@ export function wedgeHeaders(entryEnd: GuestVirtual): ReadonlyMap<string, string
         'RUN_LAYOUT_H',
         constants(),
         define('ENTRY_END', hex(entryEnd)),
+        ...Object.entries(COUNT).map(([name, bit]) => define(`COUNT_${name}`, String(bit))),
+        define('COUNT_MARK', JSON.stringify(COUNT_MARK)),
         WEDGE_ENTRIES.map((name, index) => define(`ENTRY_${name}`, String(index))).join(''),
         '#include "generated/cpu-state.h"',
         cStruct(KNOWN_DESCRIPTOR),

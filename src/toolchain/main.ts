@@ -3,12 +3,13 @@
  *
  *   once STATE FIELD...   perform one request; make sure a server runs for the next
  *   serve STATE           the resident server; STATE is a directory only the user can read
- *   patterns RULES        print the front's prefilter for a rule file
+ *   patterns              print the front's prefilter
+ *   origins RULES PROFILE print what a rule file and a profile (may be '') add to it
  *   expand ARG...         print the arguments, response files expanded, quoted for the shell
  */
 import { spawn } from 'node:child_process';
-import { prefilterPatterns } from '../assembly/prefilter.ts';
-import { parseRequest, perform, RequestError, readRules } from './request.ts';
+import { originPatterns, prefilterPatterns } from '../assembly/prefilter.ts';
+import { parseRequest, perform, RequestError, readProfile, readRules } from './request.ts';
 import { expandResponseFiles, quoteForShell } from './response-file.ts';
 import { serve } from './server.ts';
 
@@ -25,13 +26,16 @@ function once([state, ...fields]: string[]): void {
   perform(request);
 }
 
-const patterns = (rules: string): string =>
-  prefilterPatterns(readRules(rules).announcements.keys()).join('\n');
+function origins(rules: string, profile: string): void {
+  const patterns = originPatterns(readRules(rules), profile === '' ? [] : readProfile(profile));
+  process.stdout.write(patterns.map((pattern) => `${pattern}\n`).join(''));
+}
 
 try {
   if (command === 'once') once(values);
   else if (command === 'serve') serve(values[0] as string);
-  else if (command === 'patterns') console.log(patterns(values[0] as string));
+  else if (command === 'patterns') console.log(prefilterPatterns().join('\n'));
+  else if (command === 'origins') origins(values[0] as string, values[1] as string);
   else if (command === 'expand') console.log(expandResponseFiles(values).map(quoteForShell).join(' '));
   else throw new RequestError(`unknown command '${command}'`);
 } catch (error) {

@@ -1,10 +1,11 @@
 /** One job of the assembler front: a source file in, the annotated text out. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { annotate } from '../assembly/annotator.ts';
-import { parseRules, policyFor, type Rules, RulesError } from '../assembly/policy.ts';
+import { parseProfile, parseRules, policyFor, type Rules, RulesError } from '../assembly/policy.ts';
+import type { ProfiledStatement } from '../assembly/profile.ts';
 
 /** As the front passes it, in this order. */
-export const REQUEST_FIELDS = ['input', 'output', 'name', 'source', 'width', 'rules'] as const;
+export const REQUEST_FIELDS = ['input', 'output', 'name', 'source', 'width', 'rules', 'profile'] as const;
 export type Request = Readonly<Record<(typeof REQUEST_FIELDS)[number], string>>;
 
 /** Something the user can put right; the message is one line. */
@@ -19,30 +20,50 @@ export function parseRequest(values: readonly string[]): Request | undefined {
 /**
  * Annotates `input` (a path) into `output` (a path). `name` is what the
  * assembler's messages shall call the text, `source` the file it was compiled
- * from if known. Bytes are kept as they are, whatever their encoding.
+ * from if known, `profile` what a run has found, if anything. Bytes are kept as they are, whatever their encoding.
  */
 export function perform(request: Request): void {
   const text = readFileSync(request.input, 'latin1');
-  const policy = policyFor(readRules(request.rules), request.source || sourceNamedIn(text) || request.name);
-  const { text: annotated } = annotate(text, policy, request.width === '32' ? 32 : 64);
+  const source = request.source || sourceNamedIn(text) || request.name;
+  const profile = request.profile === '' ? [] : readProfile(request.profile);
+  const policy = policyFor(readRules(request.rules), source, profile);
+  const { text: annotated } = annotate(text, policy, request.width === '32' ? 32 : 64, readSource);
   // The assembler reads standard input; this makes its messages and debug lines name the file.
   const marker = /^# \d/.test(annotated) ? '' : `# 1 "${request.name.replace(/["\\]/g, '\\$&')}"\n`;
   writeFileSync(request.output, marker + annotated, 'latin1');
 }
 
-/** @throws RequestError if it cannot be read, or is no rule file */
-export function readRules(path: string): Rules {
-  let content: unknown;
+/** What was read of a file, until the file changes: the server reads the same ones all the time. */
+const known = new Map<string, { readonly mtime: number; readonly value: unknown }>();
+
+function cached<T>(path: string, read: () => T): T {
+  const mtime = statSync(path).mtimeMs;
+  const before = known.get(path);
+  if (before?.mtime === mtime) return before.value as T;
+  const value = read();
+  known.set(path, { mtime, value });
+  return value;
+}
+
+function readJson<T>(path: string, variable: string, parse: (value: unknown, where: string) => T): T {
   try {
-    content = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw new RequestError(`${path}: ${(error as Error).message}; give a rule file with PREVIRT_RULES`);
-  }
-  try {
-    return parseRules(content, path);
+    return cached(path, () => parse(JSON.parse(readFileSync(path, 'utf8')), path));
   } catch (error) {
     if (error instanceof RulesError) throw new RequestError(error.message);
-    throw error;
+    throw new RequestError(`${path}: ${(error as Error).message}; give another file with ${variable}`);
+  }
+}
+
+export const readRules = (path: string): Rules => readJson(path, 'PREVIRT_RULES', parseRules);
+export const readProfile = (path: string): readonly ProfiledStatement[] =>
+  readJson(path, 'PREVIRT_PROFILE', parseProfile);
+
+/** A header of the kernel's own. */
+function readSource(path: string): string | undefined {
+  try {
+    return cached(path, () => readFileSync(path, 'latin1'));
+  } catch {
+    return undefined;
   }
 }
 

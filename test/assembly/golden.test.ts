@@ -1,6 +1,7 @@
 /**
  * Golden files: `*.golden` holds sections introduced by a line `--- name`:
- * what is tested (before the first), `options` (JSON), `input`, `output` and,
+ * what is tested (before the first), `options` (JSON; `sources` are headers by
+ * their paths), `input`, `output` and,
  * if there are any, `notes` (JSON). PREVIRT_UPDATE_GOLDEN=1 rewrites the outputs.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -32,8 +33,10 @@ describe('golden files', () => {
     it(file, () => {
       const content = readFileSync(new URL(file, folder), 'latin1');
       const sections = parse(content);
-      const { width = 32, ...policy } = JSON.parse(sections.get('options') ?? '{}');
-      const result = annotate(sections.get('input') ?? '', { ...kernelPolicy, ...policy }, width);
+      const { width = 32, sources = {}, ...policy } = JSON.parse(sections.get('options') ?? '{}');
+      const readSource = (path: string): string | undefined => sources[path]?.join('\n');
+      const annotated = (text: string) => annotate(text, { ...kernelPolicy, ...policy }, width, readSource);
+      const result = annotated(sections.get('input') ?? '');
       if (process.env.PREVIRT_UPDATE_GOLDEN) {
         const head = content.slice(0, content.indexOf('--- output\n'));
         const notes = result.notes.length > 0 ? `--- notes\n${JSON.stringify(result.notes)}\n` : '';
@@ -42,7 +45,7 @@ describe('golden files', () => {
       }
       expect(result.text).toBe(sections.get('output'));
       expect(result.notes).toEqual(JSON.parse(sections.get('notes') || '[]'));
-      expect(annotate(result.text, { ...kernelPolicy, ...policy }, width).text).toBe(result.text);
+      expect(annotated(result.text).text).toBe(result.text);
     });
   }
 });

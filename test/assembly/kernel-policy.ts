@@ -7,4 +7,6 @@ export const kernelPolicy: Policy = {
   absoluteSections: ['.altinstr_replacement', '.head.text'],
   discardedSections: ['.discard'],
   announcements: new Map([['module_finalize', 'module_load']]),
+  accesses: [],
+  profile: [],
 };

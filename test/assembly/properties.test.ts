@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { annotate, type CodeWidth } from '../../src/assembly/annotator.ts';
-import { prefilterPatterns } from '../../src/assembly/prefilter.ts';
+import { originPatterns, prefilterPatterns } from '../../src/assembly/prefilter.ts';
 import { SENSITIVE_MNEMONICS } from '../../src/x86/sensitive.ts';
 import { kernelPolicy } from './kernel-policy.ts';
 import { sensitiveStatements } from './statements.ts';
@@ -159,7 +159,7 @@ describe('annotate', () => {
 
 describe('the prefilter', () => {
   it('never passes over a text with sites', () => {
-    const patterns = prefilterPatterns(kernelPolicy.announcements.keys()).map(
+    const patterns = [...prefilterPatterns(), ...originPatterns(kernelPolicy, [])].map(
       (pattern) => new RegExp(fromPosix(pattern), 'im'),
     );
     fc.assert(

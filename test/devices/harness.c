@@ -10,6 +10,7 @@
  *   until NS                         go to NS, stopping at every deadline; answers how often
  *   deadline                         the next deadline, or "never"
  *   out PORT SIZE VALUE, in PORT SIZE
+ *   store ADDRESS SIZE VALUE, load ADDRESS SIZE    registers in memory; "none" where there are none
  *   irq LINE LEVEL                   an interrupt line
  *   intr                             the INTR line
  *   ack                              interrupt acknowledge cycle, if INTR is up: vector or "none"
@@ -52,6 +53,8 @@ static jmp_buf guest_reset;
 void *port_ram(gpa_t address, u64 size) {
     return address.value <= ram_size && size <= ram_size - address.value ? ram + address.value : NULL;
 }
+
+void port_devices_moved(void) {}
 
 void port_ram_written(gpa_t address, u32 size) {
     if (!port_ram(address, size)) {
@@ -158,6 +161,13 @@ static void command(char *line) {
     } else if (!strcmp(verb, "in")) {
         printf("0x%x\n", devices_in((u16)a, (unsigned)b));
         return;
+    } else if ((!strcmp(verb, "load") || !strcmp(verb, "store")) && !devices_are_at(gpa(a))) {
+        answer = "none";
+    } else if (!strcmp(verb, "load")) {
+        printf("0x%x\n", devices_read(gpa(a), (unsigned)b));
+        return;
+    } else if (!strcmp(verb, "store")) {
+        devices_write(gpa(a), (unsigned)b, (u32)c);
     } else if (!strcmp(verb, "irq")) {
         i8259_set_irq((enum irq)a, b);
     } else if (!strcmp(verb, "intr")) {

@@ -19,14 +19,16 @@ function translate(command: string): string {
   const [a = '', b = '', c = ''] = words;
   if (verb === 'out') return `out${WIDTHS[b]} ${a} ${c}`;
   if (verb === 'in') return `in${WIDTHS[b]} ${a}`;
+  if (verb === 'store') return `write${WIDTHS[b]} ${a} ${c}`;
+  if (verb === 'load') return `read${WIDTHS[b]} ${a}`;
   if (verb === 'irq')
     return `set_irq_in ${I8259_PATHS[Number(a) >> 3]} unnamed-gpio-in ${Number(a) & 7} ${b}`;
   throw new Error(`no qtest command for: ${command}`);
 }
 
-/** One answer a command, in the harness's form. @throws Error if QEMU ends early or refuses a command. */
-export async function runQtest(commands: readonly string[]): Promise<string[]> {
-  const qemu = spawn('qemu-system-i386', [...MACHINE, ...SERIAL, ...QTEST], {
+/** One answer a command, in the harness's form. `more` are options. @throws Error if QEMU ends early or refuses a command. */
+export async function runQtest(commands: readonly string[], more: readonly string[] = []): Promise<string[]> {
+  const qemu = spawn('qemu-system-i386', [...MACHINE, ...SERIAL, ...QTEST, ...more], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   qemu.stdin.write(commands.map((command) => `${translate(command)}\n`).join(''));

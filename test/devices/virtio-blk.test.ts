@@ -430,7 +430,7 @@ test('the configuration space shows a host bridge and the disk on IRQ 11', () =>
     '0x21af4',
     '0xc001',
     '0x10b',
-    '0x5',
+    '0x7',
     '0xffffffff',
     '0x0',
   ]);

@@ -71,6 +71,6 @@ describe('firmware', () => {
     const outs = (hasDisk: boolean): number =>
       disassemble(firmware(PLAN, hasDisk), 'i8086', 0, 200).filter((text) => text.startsWith('out ')).length;
     expect(outs(false)).toBe(0);
-    expect(outs(true)).toBe(9);
+    expect(outs(true)).toBe(11);
   });
 });

@@ -220,7 +220,7 @@ describe('annotates', () => {
     expect(left).toEqual([]);
     const state = readdirSync(cold).find((name) => name.startsWith('toolchain-')) as string;
     const files = readdirSync(join(cold, state)).filter((name) => name !== 'server');
-    expect(files.sort()).toEqual(['annotator.mjs', 'patterns']);
+    expect(files.sort()).toEqual(['annotator.mjs', 'origins', 'patterns']);
   });
 });
 

@@ -20,6 +20,9 @@ void *port_ram(gpa_t address, u64 size);
 /* C has written there for a device, or for the guest. */
 void port_ram_written(gpa_t address, u32 size);
 
+/* A device's registers have been moved on the memory bus: what is mapped there no longer counts. */
+void port_devices_moved(void);
+
 /* --- Time --- */
 
 /* Guest time: nanoseconds since power-on, monotonic. */

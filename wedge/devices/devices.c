@@ -106,6 +106,14 @@ void devices_out(u16 port, unsigned size, u32 value) {
     }
 }
 
+u32 devices_read(gpa_t address, unsigned size) {
+    return virtio_blk_memory_read((u32)address.value - machine_devices.pci.window, size) & all_ones(size);
+}
+
+void devices_write(gpa_t address, unsigned size, u32 value) {
+    virtio_blk_memory_write((u32)address.value - machine_devices.pci.window, size, value & all_ones(size));
+}
+
 void devices_run(u64 now) {
     i8254_run(now);
     mc146818_run(now);

@@ -51,8 +51,11 @@ static inline u32 pci_disk_ports(void) {
     return machine_devices.pci.command & 1 ? machine_devices.pci.bar : 0;
 }
 #define VIRTIO_BLK_PORTS 64u
+#define VIRTIO_BLK_MEMORY 0x4000u
 void virtio_blk_reset(void);
 u32 virtio_blk_read(unsigned offset, unsigned size);
 void virtio_blk_write(unsigned offset, unsigned size, u32 value);
+u32 virtio_blk_memory_read(u32 offset, unsigned size);
+void virtio_blk_memory_write(u32 offset, unsigned size, u32 value);
 
 #endif

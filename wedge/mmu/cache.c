@@ -20,6 +20,7 @@
 #include "core/cpu.h"
 #include "core/crash.h"
 #include "core/port.h"
+#include "devices/devices.h"
 #include "entries.h"
 
 #define REGIONS (1u << (32 - REGION_SHIFT))
@@ -309,6 +310,26 @@ static void map_large(u32 region, u32 directory) {
     map_run(region * REGION_PAGES, REGION_PAGES, directory & (LARGE_MASK | LARGE_FLAGS), directory);
 }
 
+/* Where the guest's tables lie of which pages have been mapped, by their page: to find an entry's page from its address. */
+static struct {
+    u32 directory, region, cr3; /* cr3: of the space; from COMMON on all have it */
+} tables[256];
+
+static void note_table(u32 directory, u32 region) {
+    u32 slot = (directory >> 12) % ARRAY_SIZE(tables);
+    tables[slot].directory = directory & PAGE_MASK;
+    tables[slot].region = pae() ? region : region & ~1u;
+    tables[slot].cr3 = current->cr3;
+}
+
+/* The page that an entry maps in the current space, if that is known; else 0. */
+static u32 page_of_entry(u32 entry) {
+    u32 slot = (entry >> 12) % ARRAY_SIZE(tables), region = tables[slot].region;
+    if (tables[slot].directory != (entry & PAGE_MASK) || (region < COMMON && tables[slot].cr3 != current->cr3))
+        return 0;
+    return region * REGION_PAGES + (entry & ~PAGE_MASK) / (pae() ? 8 : 4);
+}
+
 /*
  * The 4 KiB pages around `page` whose entries continue it: one mapping
  * serves them all. Only what the hardware could hold already, see above.
@@ -321,7 +342,10 @@ static void map_small(u32 page, u32 entry, u32 directory) {
     u32 first = page, last = page;
     u32 low = page & ~(window - 1), high = low + window - 1;
     const u32 compared = ~(u32)ENTRY_IGNORED;
-    if (table) {
+    note_table(directory, page / REGION_PAGES);
+    /* What continues a page with memory may be a device. */
+    u32 start = (entry & PAGE_MASK) - (page - low) * PAGE_SIZE;
+    if (table && !devices_are_within(gpa(start), window * PAGE_SIZE)) {
         while (last < high && !filled_entry(last + 1) &&
                ((table_entry(table, last + 1 - base, wide) ^ (entry + (last + 1 - page) * PAGE_SIZE)) & compared) == 0)
             last++;
@@ -332,9 +356,21 @@ static void map_small(u32 page, u32 entry, u32 directory) {
     map_run(first, last - first + 1, entry - (page - first) * PAGE_SIZE, directory);
 }
 
+bool mmu_filled_device;
+
+/* Whether a device's registers are among what would be mapped; a large page is not mapped at all then. */
+static bool holds_device(const struct translation *translation) {
+    if (is_large(translation->directory))
+        return devices_are_within(gpa(translation->directory & LARGE_MASK), REGION_PAGES * PAGE_SIZE);
+    return devices_are_within(gpa(translation->entry & PAGE_MASK), PAGE_SIZE);
+}
+
 static void map(u32 page, const struct translation *translation) {
     u32 region = page / REGION_PAGES;
     u32 directory = translation->directory;
+    mmu_filled_device = holds_device(translation);
+    if (unlikely(mmu_filled_device))
+        return;
     const struct region *r = *place(current, region);
     if (r && ((r->directory ^ directory) & ~(u32)(ENTRY_IGNORED & ~PTE_PS) & ~(u32)PTE_D))
         drop_region(region);
@@ -367,17 +403,30 @@ static void map_ahead(gva_t address) {
     map(page, &translation);
 }
 
-void *mmu_pointer(gva_t address, access_t access) {
+/* The entry that translates an access; 0 with #PF raised. `*hit`: it is mapped so. */
+static inline u32 translate(gva_t address, access_t access, bool *hit) {
     const struct region *r = *place(current, address.value >> REGION_SHIFT);
     u32 entry = r ? r->filled[address.value >> 12 & (REGION_PAGES - 1)] : 0;
-    bool hit = entry && (!(access & PF_WRITE) || (entry & MAPPED_WRITABLE)) &&
+    *hit = entry && (!(access & PF_WRITE) || (entry & MAPPED_WRITABLE)) &&
                (!(access & PF_USER) || (entry & r->directory & PTE_U));
-    if (!hit) {
-        struct translation translation;
-        if (!mmu_walk(address, access, &translation))
-            return NULL;
-        entry = translation.entry;
-    }
+    if (*hit)
+        return entry;
+    struct translation translation;
+    return mmu_walk(address, access, &translation) ? translation.entry : 0;
+}
+
+bool mmu_physical(gva_t address, access_t access, gpa_t *physical) {
+    bool hit;
+    u32 entry = translate(address, access, &hit);
+    *physical = gpa((entry & PAGE_MASK) | (address.value & ~PAGE_MASK));
+    return entry;
+}
+
+void *mmu_pointer(gva_t address, access_t access) {
+    bool hit;
+    u32 entry = translate(address, access, &hit);
+    if (!entry)
+        return NULL;
     u8 *mapped = hit ? port_mapped(address) : NULL;
     if (mapped)
         return mapped;
@@ -451,6 +500,21 @@ static void enter_warm(u32 cr3) {
         map_ahead(gva(space->pages[i] << 12));
 }
 
+u32 mmu_counts_late, mmu_late;
+static u32 told[16384]; /* by their hash, addresses of entries that sites have written */
+
+static u32 told_slot(u32 entry) { return (entry >> 2) * 2654435761u >> 18; }
+
+/* An entry of a region has changed: whether a site told of it, in its lower or its upper half. */
+static void count_late(u32 region, u32 directory, u32 index, bool wide) {
+    u32 entry = (directory & PAGE_MASK) + (wide ? index * 8 : ((region & 1) * REGION_PAGES + index) * 4);
+    if (told[told_slot(entry)] != entry && (!wide || told[told_slot(entry + 4)] != entry + 4))
+        mmu_late++;
+}
+
+/* Set while a region is looked at in another table than before. */
+static bool table_moved;
+
 /*
  * Runs of pages whose mappings must go, with the holes between them, are unmapped by one call.
  * True if all mappings stay as they are. Made twice, for entries of both widths.
@@ -486,6 +550,8 @@ static inline __attribute__((always_inline)) bool revalidate_entries(u32 region,
             bool valid = entry & kept;
             if (!valid && table) {
                 u32 is = table_entry(table, i, wide) & ~(u32)ENTRY_IGNORED;
+                if (unlikely(mmu_counts_late) && !table_moved && ((entry ^ is) & ~(u32)ENTRY_IGNORED))
+                    count_late(region, r->directory, i, wide);
                 valid = entry && still_valid(entry, is);
                 if (valid)
                     entry = r->filled[i] = is | (entry & MAPPED_WRITABLE);
@@ -581,7 +647,7 @@ static void revalidate_region(u32 region, bool global) {
     /* Another table is as good where its entries agree: address spaces have pages in common. */
     bool comparable = !((old ^ is) & (PTE_P | PTE_W | PTE_U | PTE_A | PTE_PS));
     const u32 *table = comparable ? table_pointer(is, region << REGION_SHIFT) : NULL;
-    bool moved = (old ^ is) & PAGE_MASK;
+    bool moved = table_moved = (old ^ is) & PAGE_MASK;
     if (table)
         r->directory = is;
     const u32 kept = !global && (cpu.cr4 & CR4_PGE) ? PTE_G : 0;
@@ -678,6 +744,9 @@ void mmu_enter_user(void) {
         drop_all();
 }
 
+void port_devices_moved(void) { mmu_mode_changed(); }
+
+
 /* --- Copies --- */
 
 /* Words of stack frames and descriptors are most of what is copied. */
@@ -737,7 +806,7 @@ bool guest_patch(gva_t address, const void *from, u32 size) {
     return true;
 }
 
-/* --- Page faults of the guest's own --- */
+/* --- Page faults of the guest's own, and what it writes to its tables --- */
 
 /*
  * Between a page fault that the guest is told of and its handler's iret the
@@ -746,9 +815,26 @@ bool guest_patch(gva_t address, const void *from, u32 size) {
 static gva_t faulted;
 static bool fault_open;
 
+/*
+ * So do others that the handler maps on the way. They wait until its end: what
+ * is contiguous is one mapping then.
+ */
+static u32 ahead[64], ahead_count;
+
+void mmu_entry_written(gpa_t entry) {
+    if (unlikely(mmu_counts_late))
+        told[told_slot(entry.value)] = entry.value & ~3u;
+    if (!fault_open || ahead_count == ARRAY_SIZE(ahead))
+        return;
+    u32 page = page_of_entry(entry.value);
+    if (page)
+        ahead[ahead_count++] = page;
+}
+
 void mmu_page_fault_begins(gva_t address) {
     faulted = address;
     fault_open = true;
+    ahead_count = 0;
     cpu.return_work = 1;
 }
 
@@ -758,4 +844,6 @@ void mmu_page_fault_over(void) {
     fault_open = false;
     cpu.return_work = lax;
     map_ahead(faulted);
+    for (u32 i = 0; i < ahead_count; i++)
+        map_ahead(gva(ahead[i] << 12));
 }

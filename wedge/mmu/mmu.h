@@ -45,6 +45,17 @@ bool mmu_fill(gva_t address, access_t access);
 /* A fault is delivered to the guest; its handler returns: maps the page it made present, if A and D allow. */
 void mmu_page_fault_begins(gva_t address);
 void mmu_page_fault_over(void);
+/* After a successful mmu_fill: a device is there, so nothing is mapped, and the access is to be emulated. */
+extern bool mmu_filled_device;
+/* Where an access goes on the memory bus. False with #PF raised. */
+bool mmu_physical(gva_t address, access_t access, gpa_t *physical);
+/* A burned site has written to an entry of the guest's page tables. */
+void mmu_entry_written(gpa_t entry);
+/*
+ * Entries that a flush found changed and that no burned site has told of; counted if asked
+ * for, and only where the same table was looked at before.
+ */
+extern u32 mmu_counts_late, mmu_late;
 /* Host pointer to a guest-virtual byte for the wedge's own accesses; NULL with #PF raised. */
 void *mmu_pointer(gva_t address, access_t access);
 

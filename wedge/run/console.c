@@ -6,6 +6,7 @@
 #include "burn.h"
 #include "core/port.h"
 #include "devices/devices.h"
+#include "counts.h"
 #include "run.h"
 
 #define ESCAPE 1 /* Ctrl-A */
@@ -37,6 +38,7 @@ void console_flush(void) {
 
 void console_end(int status) {
     console_flush();
+    counts_tell();
     port_end(status);
 }
 

@@ -5,7 +5,9 @@
 
 #include "core/crash.h"
 #include "core/emulate.h"
+#include "core/memory.h"
 #include "core/port.h"
+#include "counts.h"
 #include "devices/devices.h"
 #include "run.h"
 
@@ -235,6 +237,7 @@ static void announced(u8 kind, u32 end) {
 }
 
 void emulate_site(u32 end) {
+    u64 begun = counts_begin();
     u32 moved;
     const struct patch_entry *site = site_by_end(end, &moved);
     if (!site) {
@@ -250,11 +253,24 @@ void emulate_site(u32 end) {
         return;
     }
     u32 filler = site_filler(site);
-    if (emulate(site->original + filler, site->length - filler, site->length) == OUTCOME_UNKNOWN)
+    const u8 *original = site->original + filler;
+    u32 length = site->length - filler;
+    bool memory = site->kind >= KIND_mmio_read && site->kind <= KIND_pagetable_write;
+    enum outcome outcome = memory ? emulate_memory(original, length, site->length, site->kind == KIND_pagetable_write)
+                                  : emulate(original, length, site->length);
+    if (outcome == OUTCOME_UNKNOWN)
         cpu_deliver_exception(&(struct exception){.vector = VECTOR_UD});
+    count_site(site->domain, begun);
+}
+
+static u32 domain_of(u32 entry) {
+    if (entry >= ENTRY_in8 && entry <= ENTRY_out32)
+        return DOMAIN_portio;
+    return entry == ENTRY_entry_int80 || entry == ENTRY_entry_sysenter ? DOMAIN_entry : DOMAIN_cpu;
 }
 
 static void run_operation(operation *operate, u32 end) {
+    u64 begun = counts_begin();
     bool stepping = cpu_flags() & FLAG_TF;
     trace(TRACE_SITE, end, control.entry);
     cpu.eip = end;
@@ -266,6 +282,7 @@ static void run_operation(operation *operate, u32 end) {
         cpu.eip = end - (site ? site->length : 6);
     }
     emulate_finish(outcome, end, stepping);
+    count_site(domain_of(control.entry), begun);
 }
 
 void take_flags(u32 real) {

@@ -8,6 +8,8 @@
 #include "core/crash.h"
 #include "core/decode.h"
 #include "core/emulate.h"
+#include "core/memory.h"
+#include "counts.h"
 #include "run.h"
 
 static void deliver(u8 vector, bool has_error, u32 error) {
@@ -66,14 +68,24 @@ static bool trap_announced(const struct patch_entry *site) {
     return true;
 }
 
+/* Of an instruction that the emulator knows. */
+static u32 domain_of(const u8 *bytes, unsigned count) {
+    struct instruction i;
+    if (!decode(bytes, count, &i) || i.map)
+        return DOMAIN_cpu;
+    bool port = (i.opcode & 0xfc) == 0xe4 || (i.opcode & 0xfc) == 0xec || (i.opcode & 0xfc) == 0x6c;
+    return port ? DOMAIN_portio : DOMAIN_cpu;
+}
+
 void trap_refused(u8 vector, bool has_error, u32 error) {
     u8 bytes[MAX_INSTRUCTION];
+    u64 begun = counts_begin();
+    u32 eip = cpu.eip;
     unsigned count = fetch(bytes);
     const struct patch_entry *site = trapping_site(bytes, count);
     if (site && site_announces(site)) {
-        struct exception cause;
         if (!trap_announced(site)) {
-            cause = exception;
+            struct exception cause = exception;
             cpu_deliver_exception(&cause);
         }
         return;
@@ -85,6 +97,8 @@ void trap_refused(u8 vector, bool has_error, u32 error) {
     }
     if (!count || emulate(bytes, count, 0) == OUTCOME_UNKNOWN)
         deliver(vector, has_error, error);
+    else if (begun)
+        count_trap(domain_of(bytes, count), eip, begun);
 }
 
 /* --- Events between two instructions --- */
@@ -172,12 +186,26 @@ static void trap_protection(const struct trap *trap) {
         trap_refused(trap->vector, true, trap->error);
 }
 
+/* Where a device's registers are nothing is mapped. */
+static void access_device(u32 address) {
+    u8 bytes[MAX_INSTRUCTION];
+    u64 begun = counts_begin();
+    u32 eip = cpu.eip;
+    if (emulate_memory(bytes, fetch(bytes), 0, false) == OUTCOME_UNKNOWN)
+        crash("an access at %x to a device's registers at %x that cannot be emulated", eip, address);
+    count_trap(DOMAIN_mmio, eip, begun);
+}
+
 static void trap_page_fault(const struct trap *trap) {
     access_t access = (trap->error & PF_WRITE) | user_access();
     if (segments_are_lazy() && segments_apply(true))
         return;
     if (mmu_fill(gva(trap->address), access)) {
         u8 bytes[MAX_INSTRUCTION];
+        if (mmu_filled_device) {
+            access_device(trap->address);
+            return;
+        }
         if (!port_unmappable(trap->address) || port_access(bytes, fetch(bytes), trap->address, access))
             return;
     }
@@ -219,7 +247,7 @@ bool trap_only_fills(const struct trap *trap, u32 eip) {
         return false;
     bool kernels = in_entry_code(eip) && behind_entries(eip);
     access_t access = (trap->error & PF_WRITE) | (kernels ? 0 : user_access());
-    return mmu_fill(gva(trap->address), access) && !port_unmappable(trap->address);
+    return mmu_fill(gva(trap->address), access) && !mmu_filled_device && !port_unmappable(trap->address);
 }
 
 /*

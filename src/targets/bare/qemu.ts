@@ -64,7 +64,10 @@ async function machineOptions(folder: string, options: RunOptions, plan: BootPla
   }
   if (options.disk !== undefined) {
     args.push('-drive', `if=none,id=disk,format=raw,cache=writeback,file=${quote(options.disk)}`);
-    args.push('-device', `virtio-blk-pci,drive=disk,disable-modern=on,addr=${DISK_SLOT.device}`);
+    args.push(
+      '-device',
+      `virtio-blk-pci,drive=disk,disable-legacy=off,disable-modern=off,vectors=0,addr=${DISK_SLOT.device}`,
+    );
   }
   return args;
 }

@@ -18,7 +18,7 @@ import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
 import { reburnCommand, typed } from '../command.ts';
-import { symbolizer } from '../symbolize.ts';
+import { messageFilter } from '../symbolize.ts';
 import { RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
 import { cacheRoot } from '../wedge-build.ts';
 import { buildHostedWedge } from './build.ts';
@@ -37,7 +37,13 @@ async function burned(options: RunOptions): Promise<Uint8Array> {
     throw new InputError(`the image is burned for ${info.target}, not for hosted`, 'unburn it first');
   if (info) return options.elf.bytes;
   const wedge = readFileSync(await buildHostedWedge());
-  return burn(options.elf.bytes, { target: 'hosted', domains: ALL_DOMAINS, keep: 'table', wedge });
+  return burn(options.elf.bytes, {
+    target: 'hosted',
+    domains: ALL_DOMAINS,
+    keep: 'table',
+    counted: !!options.counts,
+    wedge,
+  });
 }
 
 /** The wedge that was burned in, as a file that can be executed. */
@@ -93,6 +99,7 @@ async function run(options: RunOptions): Promise<RunStatus> {
       panicPattern: panicPattern ?? '',
       escape: options.console.terminal,
       commands: options.commands !== undefined,
+      counts: options.counts,
     }),
   );
   try {
@@ -134,7 +141,7 @@ async function execute(
     killSignal: 'SIGKILL',
   });
   const wire = options.commands && connectCommands(options, child);
-  const symbolize = symbolizer(options.elf);
+  const symbolize = messageFilter(options.elf, options.told);
   let text = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;

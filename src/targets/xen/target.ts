@@ -8,7 +8,7 @@ import { type BurnChoice, prepareBurn } from '../../substitution/burn.ts';
 import { readBurnInfo } from '../../substitution/burn-info.ts';
 import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
 import { prepareBoot } from '../boot.ts';
-import { symbolizer } from '../symbolize.ts';
+import { messageFilter } from '../symbolize.ts';
 import type { Check, RunOptions, RunStatus, Target } from '../target.ts';
 import { buildXenWedge } from './build.ts';
 import { runXen, type XenRun } from './hypervisor.ts';
@@ -27,7 +27,7 @@ export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symboliz
   readonly disk?: string | undefined;
 }
 
-export interface XenMachine extends Pick<RunOptions, 'initrd' | 'append'> {
+export interface XenMachine extends Pick<RunOptions, 'initrd' | 'append' | 'counts'> {
   /** Bytes of guest RAM. */
   readonly memory: number;
   /** Whether commands for the wedge come with the console's input. */
@@ -45,7 +45,8 @@ export function prepareXenBurn(
   image: Uint8Array,
   { domains, keep, spared, ...machine }: XenBurnOptions,
 ): (wedge: Uint8Array) => Uint8Array {
-  return onMachine(prepareBurn(image, { target: 'xen', domains, keep, spared }), machine);
+  const counted = !!machine.counts;
+  return onMachine(prepareBurn(image, { target: 'xen', domains, keep, spared, counted }), machine);
 }
 
 /** Adds the machine that a burned kernel starts on. `finish` burns it, given the wedge. */
@@ -57,16 +58,28 @@ export function onMachine(
     const burned = parseElf(finish(wedge));
     const { plan, panicPattern } = prepareBoot(burned, machine);
     const commands = machine.commands ?? false;
-    return xenImage({ burned, plan, ramSize: machine.memory, panicPattern: panicPattern ?? '', commands });
+    return xenImage({
+      burned,
+      plan,
+      ramSize: machine.memory,
+      panicPattern: panicPattern ?? '',
+      counts: machine.counts,
+      commands,
+    });
   };
 }
 
 /** @throws InputError if image and options cannot be run on Xen */
 export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
-  const { elf, memory, initrd, append } = options;
+  const { elf, memory, initrd, append, counts } = options;
   const info = readBurnInfo(elf);
   if (info && info.target !== 'xen')
     throw new InputError(`the image is burned for ${info.target}, not for xen`, 'unburn it first');
+  if (info && counts)
+    throw new InputError(
+      'an image burned for xen says itself what it counts',
+      'run the kernel as it was before',
+    );
   if (info && (preparedMemory(elf) !== memory || initrd !== undefined || append !== ''))
     throw new InputError(
       'an image burned for xen has its memory, initrd and arguments in it',
@@ -77,16 +90,22 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
   const commands = options.commands !== undefined;
   const kernel = info
     ? elf.bytes
-    : prepareXenBurn(elf.bytes, { domains: ALL_DOMAINS, keep: 'table', memory, initrd, append, commands })(
-        readFileSync(await buildXenWedge()),
-      );
+    : prepareXenBurn(elf.bytes, {
+        domains: ALL_DOMAINS,
+        keep: 'table',
+        memory,
+        initrd,
+        append,
+        counts,
+        commands,
+      })(readFileSync(await buildXenWedge()));
   return {
     kernel,
     memory: domainMemory(memory),
     // The guest's own is part of the image.
     commandLine: '',
     console: options.console,
-    symbolize: symbolizer(elf),
+    symbolize: messageFilter(elf, options.told),
     signal: options.signal,
     commands: options.commands,
     disk: options.disk,

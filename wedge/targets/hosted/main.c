@@ -13,6 +13,7 @@
 #include "core/emulate.h"
 #include "core/port.h"
 #include "devices/devices.h"
+#include "run/counts.h"
 #include "hosted.h"
 
 struct boot_header boot;
@@ -114,6 +115,7 @@ __attribute__((noreturn)) void hosted_main(u64 *stack) {
     cpu.gpr[ESI] = boot.esi;
     cpu.gpr[ESP] = boot.esp;
     cpu.eip = boot.entry;
+    counts_start(boot.counts);
     devices_reset(boot.ram_size);
     seccomp_start();
     segments_apply(true);

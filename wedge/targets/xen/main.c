@@ -15,6 +15,7 @@
 #include "core/emulate.h"
 #include "core/port.h"
 #include "devices/devices.h"
+#include "run/counts.h"
 #include "store.h"
 #include "xen.h"
 
@@ -90,6 +91,7 @@ __attribute__((noreturn)) void xen_main(start_info_t *info) {
     cpu.gpr[ESI] = boot.esi;
     cpu.gpr[ESP] = boot.esp;
     cpu.eip = boot.entry;
+    counts_start(boot.counts);
     console_start(boot.panic_pattern, false, boot.commands);
     devices_reset(boot.ram_size);
     segments_apply(true);
