@@ -1,6 +1,7 @@
 /** The option that names annotation domains. */
 
 import { InvalidArgumentError, Option } from 'commander';
+import { USUAL_DOMAINS } from '../substitution/select.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 
 const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];
@@ -17,4 +18,4 @@ function parseDomains(text: string): DomainName[] {
 export const domainsOption = (): Option =>
   new Option('--domains <list>', 'domains to substitute; the others trap')
     .argParser(parseDomains)
-    .default(ALL_DOMAINS);
+    .default(USUAL_DOMAINS, USUAL_DOMAINS.join(','));

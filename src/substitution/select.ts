@@ -29,6 +29,13 @@ export const BURN_TARGETS = {
   xen: { class: 32, native: ['entry'], ...ENTRY_CODE },
 } as const satisfies Record<string, BurnTarget>;
 
+/**
+ * What is burned unless asked otherwise. Not `pagetable`: a call of the wedge for
+ * each entry that is written costs more than finding it at the next flush
+ * (docs/performance.md).
+ */
+export const USUAL_DOMAINS: readonly DomainName[] = ['cpu', 'portio', 'mmio', 'entry'];
+
 export type BurnTargetName = keyof typeof BURN_TARGETS;
 
 /** @throws InputError if there is no such target. */

@@ -1,7 +1,8 @@
 /** What every target offers. */
 
 import type { ElfImage } from '../elf/image.ts';
-import type { DomainName } from '../x86/site-kinds.ts';
+import { USUAL_DOMAINS } from '../substitution/select.ts';
+import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { CountsCollector } from './counts.ts';
 
 export interface RunOptions {
@@ -25,6 +26,10 @@ export interface RunOptions {
   /** Aborting it ends the guest. */
   readonly signal: AbortSignal;
 }
+
+/** The domains that a kernel is burned for on the way: to count, all of them. */
+export const domainsFor = ({ counts }: Pick<RunOptions, 'counts'>): readonly DomainName[] =>
+  counts ? (Object.keys(DOMAINS) as DomainName[]) : USUAL_DOMAINS;
 
 /** What is asked of the wedge while the guest runs. */
 export interface Commands {

@@ -1,7 +1,7 @@
 /** A running guest is burned again and again, for other domains each time, while it works. */
 
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -70,7 +70,9 @@ describe('a guest burned again while it runs', () => {
         args.push('--control', control);
         if (name === 'hosted') {
           const disk = join(folder, 'disk');
-          await makeDisk(disk, 16 * 2 ** 20, folder);
+          const content = join(folder, 'content');
+          mkdirSync(content);
+          await makeDisk(disk, 16 * 2 ** 20, content);
           args.push('--disk', disk);
         }
         guest = new Guest(args);

@@ -12,14 +12,13 @@ import { InputError } from '../../elf/input-error.ts';
 import { linkOffset } from '../../machine/boot-plan.ts';
 import { burn } from '../../substitution/burn.ts';
 import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
-import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
 import { connect, type Wire } from '../bare/console.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
 import { reburnCommand, typed } from '../command.ts';
 import { messageFilter } from '../symbolize.ts';
-import { RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
+import { domainsFor, RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
 import { cacheRoot } from '../wedge-build.ts';
 import { buildHostedWedge } from './build.ts';
 import { hostedChecks } from './check.ts';
@@ -27,8 +26,6 @@ import { hostedChecks } from './check.ts';
 /** Said plainly at each start: what --isolation=none means. */
 const ISOLATION_NOTE =
   'previrt: --isolation=none: code in the guest can reach all of the guest, its kernel included, but nothing of this host beyond its console and disk\n';
-
-const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];
 
 /** The image as it has to be burned for hosted. @throws InputError if it is burned for something else, or has no sites. */
 async function burned(options: RunOptions): Promise<Uint8Array> {
@@ -39,7 +36,7 @@ async function burned(options: RunOptions): Promise<Uint8Array> {
   const wedge = readFileSync(await buildHostedWedge());
   return burn(options.elf.bytes, {
     target: 'hosted',
-    domains: ALL_DOMAINS,
+    domains: domainsFor(options),
     keep: 'table',
     counted: !!options.counts,
     wedge,

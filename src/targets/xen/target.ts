@@ -6,15 +6,12 @@ import { parseElf } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { type BurnChoice, prepareBurn } from '../../substitution/burn.ts';
 import { readBurnInfo } from '../../substitution/burn-info.ts';
-import { DOMAINS, type DomainName } from '../../x86/site-kinds.ts';
 import { prepareBoot } from '../boot.ts';
 import { messageFilter } from '../symbolize.ts';
-import type { Check, RunOptions, RunStatus, Target } from '../target.ts';
+import { type Check, domainsFor, type RunOptions, type RunStatus, type Target } from '../target.ts';
 import { buildXenWedge } from './build.ts';
 import { runXen, type XenRun } from './hypervisor.ts';
 import { domainMemory, preparedMemory, xenImage } from './image.ts';
-
-const ALL_DOMAINS = Object.keys(DOMAINS) as DomainName[];
 
 /** What a domain is started from. */
 export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symbolize' | 'commands'> {
@@ -91,7 +88,7 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
   const kernel = info
     ? elf.bytes
     : prepareXenBurn(elf.bytes, {
-        domains: ALL_DOMAINS,
+        domains: domainsFor(options),
         keep: 'table',
         memory,
         initrd,
