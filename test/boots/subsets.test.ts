@@ -22,7 +22,7 @@ const SCRIPT = [
   'mkdir /mnt',
   'mount -t ext2 /dev/vda /mnt',
   'seq 20000 > /mnt/made',
-  'for i in $(seq 20); do /bin/true; done',
+  'for i in $(seq 20); do /bin/busybox true; done',
   'umount /mnt',
 ]
   .join(' && ')
