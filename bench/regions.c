@@ -12,7 +12,7 @@
 /* Xen's own code (xen/arch/x86/include/asm/config.h, XEN_VIRT_START), and the wedge's (src/substitution/entries.ts). */
 #define XEN_START 0xffff82d000000000ull
 #define XEN_END 0xffff82d080000000ull
-#define WEDGE_START 0xf5000000ull
+#define WEDGE_START 0xf4800000ull
 #define WEDGE_END 0xf5800000ull
 
 enum region { XEN, WEDGE, OTHER, REGIONS };

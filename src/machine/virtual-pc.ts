@@ -17,7 +17,7 @@ const LINUX_ARGUMENTS: readonly string[] = [
   // User code could read the time-stamp counter unvirtualized, so it is not the clock.
   'notsc',
   // Leaves 767 MiB of directly mapped memory below what is reserved.
-  'vmalloc=64M',
+  'vmalloc=56M',
 ];
 
 /** The whole command line of a Linux kernel: the user's arguments come last and win. */

@@ -11,7 +11,7 @@
 import { type GuestVirtual, guestVirtual } from '../x86/address.ts';
 
 /** Bottom of what belongs to wedge and hypervisor; everything above is theirs. */
-export const WEDGE_BASE: GuestVirtual = guestVirtual(0xf500_0000);
+export const WEDGE_BASE: GuestVirtual = guestVirtual(0xf480_0000);
 
 /** struct cpu and the hosted target's own words: one page, read and written by the entries. */
 export const CONTROL_PAGE: GuestVirtual = WEDGE_BASE;

@@ -6,6 +6,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { makeDisk } from '../../guests/linux/disk.ts';
 import { buildInitramfs } from '../../guests/linux/initramfs.ts';
@@ -30,9 +31,11 @@ const CHOICES: readonly (readonly DomainName[])[] = [
 
 /** How often, by machine: Xen runs in an emulator here, and stands still for a tenth of a second each time. */
 const TIMES = { hosted: 1000, xen: 100 } as const;
+/** Milliseconds that the guest runs in between, at least. */
+const PAUSE = { hosted: 0, xen: 100 } as const;
 
-/** Asks `times` times for other domains. @throws Error with the answer that is none */
-async function reburn(path: string, times: number): Promise<Reburned[]> {
+/** Asks `times` times for other domains, `pause` milliseconds after each answer. @throws Error with the answer that is none */
+async function reburn(path: string, times: number, pause: number): Promise<Reburned[]> {
   const socket = connect(path);
   const answers: Reburned[] = [];
   const ask = (): void => {
@@ -44,6 +47,7 @@ async function reburn(path: string, times: number): Promise<Reburned[]> {
     if (answer.error !== undefined) throw new Error(answer.error);
     answers.push(answer);
     if (answers.length === times) break;
+    if (pause) await setTimeout(pause);
     ask();
   }
   socket.destroy();
@@ -91,15 +95,15 @@ describe('a guest burned again while it runs', () => {
           guest.send(`${line}\n`);
           await guest.expect(/guest# /, LIMIT);
         }
-        const answers = await reburn(control, TIMES[name]);
+        const answers = await reburn(control, TIMES[name], PAUSE[name]);
         expect(answers.length).toBe(TIMES[name]);
         expect(answers.every(({ sites }) => sites > 5000)).toBe(true);
         expect(answers.slice(1).every(({ changed }) => changed > 0 || name === 'xen')).toBe(true);
         // Each sum is that of the same numbers.
         guest.send(
-          'sort -u /tmp/sums; dmesg | grep -c "every: .* fail"; echo $(($(wc -l < /tmp/sums) > 2)) sums\n',
+          'until [ $(wc -l < /tmp/sums) -gt 2 ]; do sleep 0.1; done; sort -u /tmp/sums; dmesg | grep -c "every: .* fail"\n',
         );
-        await guest.expect(/^e071f707df7bbeee2a6a1eb48011ddd0 {2}-\r\n0\r\n1 sums\r$/m, LIMIT);
+        await guest.expect(/^e071f707df7bbeee2a6a1eb48011ddd0 {2}-\r\n0\r$/m, LIMIT);
         if (name === 'hosted') {
           guest.send('sort -u /tmp/written | wc -l\n');
           await guest.expect(/^1\r$/m, LIMIT);

@@ -87,7 +87,7 @@ describe('burned for xen', () => {
       stderr: '',
       stdout: expect.stringMatching(/burned \d+ sites for xen/),
     });
-    expect(readFileSync(path('burned')).includes('reservetop=0xb000000 notsc vmalloc=64M quiet\0')).toBe(
+    expect(readFileSync(path('burned')).includes('reservetop=0xb800000 notsc vmalloc=56M quiet\0')).toBe(
       true,
     );
     expect(previrt('unburn', 'burned', '-o', 'back')).toMatchObject({ status: 0, stderr: '' });

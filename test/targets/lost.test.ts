@@ -113,7 +113,7 @@ const CASES: readonly Case[] = [
 
 /** What is the target's own. */
 const HOSTED: readonly Case[] = [
-  mapsReserved('0xf5000000'),
+  mapsReserved('0xf4800000'),
   {
     // Past everything the wedge does: a jump into 64-bit code that asks the host for a new process (57, fork).
     name: 'calls_the_host',

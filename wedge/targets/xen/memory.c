@@ -78,15 +78,49 @@ void *memory_grow(u32 pages) {
     return (void *)start;
 }
 
+/* Machine address of the builder's directory for the last GiB. */
+static u64 last_directory(void) { return ((const u64 *)start_info->pt_base)[3] & ~(u64)~PAGE_MASK; }
+
+const u64 *memory_builder_directory(void) {
+    for (u32 i = 0; i < start_info->nr_pt_frames; i++) {
+        const void *page = (const void *)(start_info->pt_base + i * PAGE_SIZE);
+        if ((u64)memory_own_page(page).value << 12 == last_directory())
+            return page;
+    }
+    xen_fail("Xen's page tables for the wedge are not where they should be");
+}
+
+#define TABLE_SPAN 0x200000u
+
+/*
+ * Whatever the builder has mapped behind what it needed, up to its next
+ * boundary, would be writable mappings of free pages. Where its tables end, ours follow.
+ */
+static void clear_to_hole(void) {
+    const u64 *directory = memory_builder_directory();
+    for (u32 at = next_own; at < XEN_HOLE;) {
+        u32 slot = at / TABLE_SPAN % (PAGE_SIZE / 8);
+        if (directory[slot] & PTE_P) {
+            map_page(at, (mfn_t){0}, 0);
+            at += PAGE_SIZE;
+            continue;
+        }
+        mmu_update_t add = {.ptr = (last_directory() + slot * 8) | MMU_NORMAL_PT_UPDATE,
+                            .val = (u64)memory_take_page().value << 12 | PAGE_RW | PTE_U};
+        long result = HYPERCALL(mmu_update, &add, 1, NULL, DOMID_SELF);
+        if (result)
+            xen_refused("mmu_update", result, at, add.val);
+        at += TABLE_SPAN;
+    }
+}
+
 void memory_start(void) {
     image = *(u32 *)(WEDGE_BASE - 4);
     machines = (u32 *)start_info->mfn_list;
     /* Behind the page tables comes one page more, the stack that we started on. */
     next_own = start_info->pt_base + (start_info->nr_pt_frames + 1) * PAGE_SIZE;
     next_frame = (next_own - image) / PAGE_SIZE;
-    /* Whatever else the builder has mapped up to its next boundary would be writable mappings of free pages. */
-    for (u32 at = next_own; at < XEN_HOLE; at += PAGE_SIZE)
-        map_page(at, (mfn_t){0}, 0);
+    clear_to_hole();
     map_page((u32)&shared_info, (mfn_t){start_info->shared_info >> 12}, PAGE_RW);
 }
 

@@ -83,16 +83,6 @@ static u64 table_entry(const struct table *table) {
     return (u64)table->machine.value << 12 | PTE_P | PTE_W | PTE_U | PTE_A;
 }
 
-/* The wedge's own part of the builder's page tables, which every space needs too. */
-static const u64 *builder_directory(void) {
-    for (u32 i = 0; i < start_info->nr_pt_frames; i++) {
-        const void *page = (const void *)(start_info->pt_base + i * PAGE_SIZE);
-        if ((u64)memory_own_page(page).value << 12 == spaces[0].directories[3])
-            return page;
-    }
-    xen_fail("Xen's page tables for the wedge are not where they should be");
-}
-
 void shadow_start(void) {
     const u64 *top = (const u64 *)start_info->pt_base;
     struct space *first = &spaces[0];
@@ -114,7 +104,7 @@ void shadow_start(void) {
 
 /* Xen adds its own part to the last directory when the set becomes one of page tables. */
 static void make_space(struct space *space) {
-    const u64 *builders = builder_directory();
+    const u64 *builders = memory_builder_directory(); /* the wedge's own part, which every space needs too */
     space->top = memory_take_page();
     for (u32 i = 0; i < 4; i++) {
         space->directories[i] = (u64)memory_take_page().value << 12;

@@ -74,6 +74,8 @@ typedef struct {
 } mfn_t; /* a machine page frame */
 
 void memory_start(void);
+/* The domain builder's directory for the last GiB, where the wedge lies. */
+const u64 *memory_builder_directory(void);
 void memory_load(const struct boot_header *boot);
 /* A page of the domain that has no use yet, cleared. */
 mfn_t memory_take_page(void);
