@@ -1,90 +1,78 @@
 /**
- * The control socket of a run: who can reach it may ask something of the guest's
- * wedge. A request is a line of JSON, `{"reburn": ["cpu", ...]}`; the answer is
- * one too, with what was done or an `error`.
+ * The control socket of a run: who can reach it may ask something of the guest.
+ * A request is a line of JSON, an object with one member that names it; the
+ * answer is one too, with what was done or an `error`.
  */
 
 import { rmSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { InputError } from '../elf/input-error.ts';
-import { reburnAnswer } from '../targets/command.ts';
-import type { Commands } from '../targets/target.ts';
-import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 
 /** Characters of the longest request. */
 const LONGEST = 4096;
 
-interface Request {
-  readonly domains: readonly DomainName[];
-  readonly socket: Socket;
-}
+/** Does what is asked. @throws InputError with the reason if it cannot be done */
+export type Answerer = (request: unknown) => Promise<object>;
 
-export interface Control {
-  readonly commands: Commands;
-  close(): void;
-}
-
-/** The domains that a request names, or why it is none. */
-function parseRequest(line: string): readonly DomainName[] | string {
+async function answer(line: string, answerer: Answerer): Promise<object> {
   try {
-    const { reburn } = JSON.parse(line) as { reburn?: unknown };
-    const known = (name: unknown): name is DomainName =>
-      typeof name === 'string' && Object.hasOwn(DOMAINS, name);
-    if (Array.isArray(reburn) && reburn.every(known)) return reburn;
-  } catch {
-    // Told below.
+    return await answerer(JSON.parse(line));
+  } catch (error) {
+    const advice = error instanceof InputError && error.advice ? `; ${error.advice}` : '';
+    return { error: `${(error as Error).message}${advice}` };
   }
-  return `a request is {"reburn": [domains]}; domains: ${Object.keys(DOMAINS).join(', ')}`;
 }
 
-/** Listens on a path. @throws InputError if it cannot */
-export async function openControl(path: string): Promise<Control> {
-  const waiting: Request[] = [];
-  let reburn: ((domains: readonly DomainName[]) => void) | undefined;
-  const answer = (socket: Socket, what: object): void => void socket.write(`${JSON.stringify(what)}\n`);
-  const ask = (): void => {
-    if (waiting[0]) reburn?.(waiting[0].domains);
-  };
-  const receive = (socket: Socket): void => {
-    let text = '';
-    socket.setEncoding('utf8').on('error', () => socket.destroy());
-    socket.on('data', (chunk: string) => {
-      text += chunk;
-      const lines = text.split('\n');
-      text = lines.pop()!;
-      if (text.length > LONGEST) socket.destroy();
-      for (const line of lines) {
-        const domains = parseRequest(line);
-        if (typeof domains === 'string') answer(socket, { error: domains });
-        else if (waiting.push({ domains, socket }) === 1) ask();
-      }
-    });
-  };
-  const server = createServer(receive);
+function serve(socket: Socket, answerer: Answerer): void {
+  let text = '';
+  socket.setEncoding('utf8').on('error', () => socket.destroy());
+  socket.on('data', async (chunk: string) => {
+    text += chunk;
+    const lines = text.split('\n');
+    text = lines.pop()!;
+    if (text.length > LONGEST) socket.destroy();
+    for (const line of lines) socket.write(`${JSON.stringify(await answer(line, answerer))}\n`);
+  });
+}
+
+/** Listens on a path until what it returns is called. @throws InputError if it cannot */
+export async function openControl(path: string, answerer: Answerer): Promise<() => void> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket.on('close', () => sockets.delete(socket)));
+    serve(socket, answerer);
+  });
   await new Promise<void>((listening, failed) => {
     server.on('error', ({ message }) =>
       failed(new InputError(`${path}: ${message}`, 'take another path for --control')),
     );
     server.listen(path, listening);
   });
-  return {
-    commands: {
-      attach(how) {
-        reburn = how;
-        ask();
-      },
-      heard(line) {
-        const done = reburnAnswer(line);
-        const request = done === undefined ? undefined : waiting.shift();
-        if (!request) return;
-        answer(request.socket, typeof done === 'string' ? { error: done } : done!);
-        ask();
-      },
-    },
-    close() {
-      for (const { socket } of waiting) answer(socket, { error: 'the guest has ended' });
-      server.close();
-      rmSync(path, { force: true });
-    },
+  return () => {
+    server.close();
+    for (const socket of sockets) socket.end();
+    rmSync(path, { force: true });
   };
+}
+
+/** Sends a request and takes its answer. @throws InputError with the error in it, or if nobody listens or answers */
+export function request<T>(path: string, what: object): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    let text = '';
+    socket.setEncoding('utf8');
+    socket.on('connect', () => socket.write(`${JSON.stringify(what)}\n`));
+    socket.on('error', ({ message }) =>
+      reject(new InputError(`${path}: ${message}`, 'give the path that a run was given as --control')),
+    );
+    socket.on('close', () => reject(new InputError(`${path}: the run has ended`)));
+    socket.on('data', (chunk: string) => {
+      text += chunk;
+      if (!text.includes('\n')) return;
+      const answered = JSON.parse(text) as T & { error?: string };
+      if (answered.error !== undefined) reject(new InputError(`${path}: ${answered.error}`));
+      else resolve(answered);
+      socket.end();
+    });
+  });
 }

@@ -6,6 +6,7 @@ import { registerBurn } from './burn.ts';
 import { registerCheck } from './check.ts';
 import { reportError } from './errors.ts';
 import { registerInspect } from './inspect.ts';
+import { registerMigrate } from './migrate.ts';
 import { registerProfile } from './profile.ts';
 import { registerReburn } from './reburn.ts';
 import { registerRun } from './run.ts';
@@ -18,6 +19,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerBurn,
   registerCheck,
   registerProfile,
+  registerMigrate,
   registerReburn,
   registerRun,
   registerUnburn,

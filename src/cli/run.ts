@@ -1,25 +1,31 @@
 /** `previrt run`: boots a kernel on a target, console on standard input and output. */
 
 import { createHash } from 'node:crypto';
+import { Socket } from 'node:net';
 import { basename } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type ElfImage, parseElf } from '../elf/image.ts';
+import { PROCESSORS, type ProcessorName } from '../machine/state.ts';
 import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
+import { Session, type Start } from '../migration/session.ts';
 import { formatCounts } from '../report/counts.ts';
 import { COUNT } from '../targets/boot-layout.ts';
 import { CountsCollector } from '../targets/counts.ts';
+import type { GuestConsole, RunStatus } from '../targets/target.ts';
 import { openControl } from './control.ts';
 import { CliError, inPlace } from './errors.ts';
 import { readInput, writeOutput } from './files.ts';
 import { readKernel } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
 import { encodeProfile } from './profile.ts';
+import { answerer, type Lasting } from './requests.ts';
 import { DEFAULT_TARGET, findTarget, TARGETS } from './targets.ts';
 
 interface RunFlags {
   readonly target: string;
   readonly machine?: string;
   readonly memory?: number;
+  readonly cpu: ProcessorName;
   readonly initrd?: string;
   readonly append: string;
   readonly disk?: string;
@@ -50,10 +56,18 @@ export function registerRun(program: Command): void {
         .default('dom0'),
     )
     .addOption(memoryOption())
+    .addOption(
+      new Option(
+        '--cpu <name>',
+        'hosted, xen: what the guest may know of its processor; with pentium3 it can go anywhere',
+      )
+        .choices(Object.keys(PROCESSORS))
+        .default('host'),
+    )
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <text>', 'more arguments for the kernel', '')
     .option('--disk <file>', 'image of a disk, written in place')
-    .option('--control <path>', 'make a socket there for previrt reburn')
+    .option('--control <path>', 'make a socket there, for previrt reburn and previrt migrate')
     .addOption(
       new Option('--isolation <kind>', 'hosted: what keeps user code from the guest kernel (nothing, today)')
         .choices(['none'])
@@ -93,6 +107,28 @@ function report(told: CountsCollector, { stats, json, profile }: RunFlags): void
   if (profile !== undefined) writeOutput(profile, encodeProfile(counts.places));
 }
 
+/** Runs a guest of which something may be asked meanwhile. */
+async function hold(
+  path: string,
+  lasting: Lasting,
+  console: GuestConsole,
+  signal: AbortSignal,
+  start: Start,
+): Promise<RunStatus> {
+  let session: Session | undefined;
+  const close = await openControl(path, (request) => answerer(session!, lasting)(request));
+  const type = (bytes?: Buffer): void => session!.type(bytes);
+  try {
+    session = new Session(start, console, signal);
+    process.stdin.on('data', type).on('end', type);
+    return await session.ended();
+  } finally {
+    process.stdin.off('data', type).off('end', type).pause();
+    if (process.stdin instanceof Socket) process.stdin.unref();
+    close();
+  }
+}
+
 async function run(image: string, flags: RunFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   if (flags.control !== undefined && target.name === 'bare')
@@ -109,24 +145,20 @@ async function run(image: string, flags: RunFlags): Promise<void> {
   const ended = new AbortController();
   const end = () => ended.abort();
   process.once('SIGINT', end).once('SIGTERM', end).once('SIGHUP', end);
-  const control = flags.control === undefined ? undefined : await openControl(flags.control);
+  const memory = flags.memory ?? (await usualMemory(elf));
+  const counts = (flags.stats ? COUNT.DOMAINS : 0) | (flags.profile === undefined ? 0 : COUNT.PLACES);
+  const { append, disk, domain } = flags;
+  const started = { elf, memory, processor: flags.cpu, initrd, append, disk, domain, counts, told };
+  const console = { input: 0, output: 1, messages: 2, terminal };
   if (terminal) process.stdin.setRawMode(true);
   try {
-    process.exitCode = await target.run({
-      elf,
-      memory: flags.memory ?? (await usualMemory(elf)),
-      initrd,
-      append: flags.append,
-      disk: flags.disk,
-      domain: flags.domain,
-      counts: (flags.stats ? COUNT.DOMAINS : 0) | (flags.profile === undefined ? 0 : COUNT.PLACES),
-      told,
-      console: { input: 0, output: 1, messages: 2, terminal },
-      commands: control?.commands,
-      signal: ended.signal,
-    });
+    process.exitCode =
+      flags.control === undefined
+        ? await target.run({ ...started, console, signal: ended.signal })
+        : await hold(flags.control, { disk }, console, ended.signal, (surroundings) =>
+            target.run({ ...started, ...surroundings }),
+          );
   } finally {
-    control?.close();
     if (terminal) process.stdin.setRawMode(false);
   }
   if (told) report(told, flags);

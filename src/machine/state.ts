@@ -7,6 +7,7 @@
  * real segment registers, pending work) is not part of it.
  */
 
+import type { GuestPhysical } from '../x86/address.ts';
 import { defineStruct } from '../x86/struct.ts';
 import { CPU } from './cpu.ts';
 import { MACHINE_DEVICES } from './devices.ts';
@@ -32,6 +33,16 @@ export const FEATURE_WORDS = [
   { name: '80000001.edx', leaf: 0x8000_0001, subleaf: 0, register: 'edx' },
   { name: 'd.1.eax', leaf: 0xd, subleaf: 1, register: 'eax' },
 ] as const;
+
+/** Processors by what a guest may know of them: a word of CPUID each, in that order. */
+export const PROCESSORS = {
+  /** Whatever the host has. */
+  host: FEATURE_WORDS.map(() => 0xffff_ffff),
+  /** That of the bare PC: no more than every host has. FPU to SSE, without SSE2. */
+  pentium3: FEATURE_WORDS.map(({ name }) => (name === '1.edx' ? 0x0383_fbff : 0)),
+} as const;
+
+export type ProcessorName = keyof typeof PROCESSORS;
 
 export const MACHINE_STATE = defineStruct(
   'machine_state',
@@ -61,3 +72,20 @@ export const MACHINE_STATE = defineStruct(
     ['fpu', ['u8', FPU_SIZE], 'x87, SSE and what follows'],
   ],
 );
+
+/** RAM of a guest that stands still. */
+export interface RamSource {
+  /** Bytes. */
+  readonly size: number;
+  /** Fills `into` with the bytes from a guest-physical address on. @throws InputError if they cannot be had */
+  read(address: GuestPhysical, into: Uint8Array): void;
+}
+
+/** A guest that stands still between two of its instructions. */
+export interface MachineState {
+  /** MACHINE_STATE. Its RAM holds the guest's own bytes at all sites. */
+  readonly machine: Uint8Array;
+  /** PATCH_ENTRY each, the kernel's and behind them its modules'. */
+  readonly sites: Uint8Array;
+  readonly ram: RamSource;
+}

@@ -101,6 +101,10 @@ export function encodePatchTable(entries: readonly PatchEntry[]): Uint8Array {
   return out;
 }
 
+/** The entries alone. @param entries sorted by address */
+export const encodePatchEntries = (entries: readonly PatchEntry[]): Uint8Array =>
+  encodePatchTable(entries).subarray(PATCH_TABLE_HEADER.size);
+
 interface Header {
   readonly magic: number;
   readonly version: number;

@@ -47,6 +47,10 @@ export function burnTarget(name: string): BurnTarget {
   );
 }
 
+/** Of domains that are to be burned, those whose sites a target needs substituted. */
+export const substituted = (target: BurnTargetName, domains: readonly DomainName[]): readonly DomainName[] =>
+  domains.filter((domain) => !burnTarget(target).native.includes(domain));
+
 /** The entry that does any site: it finds the original instruction by the return address. */
 export const GENERIC = 'emulate';
 

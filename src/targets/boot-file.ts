@@ -5,16 +5,20 @@
 
 import { viewOf, writeStruct } from '../elf/codec.ts';
 import type { BootPlan } from '../machine/boot-plan.ts';
-import { encodePatchTable, PATCH_TABLE_HEADER, type PatchEntry } from '../sites/patch-table.ts';
+import { PROCESSORS, type ProcessorName } from '../machine/state.ts';
+import { PATCH_ENTRY } from '../sites/patch-table.ts';
 import { domainMask } from '../substitution/burn-info.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './boot-layout.ts';
 
 export interface BootFileOptions {
+  /** A guest that goes on: its machine state but for RAM. */
+  readonly machine?: Uint8Array;
   readonly plan: BootPlan;
   /** Bytes of guest RAM. */
   readonly ramSize: number;
-  readonly sites: readonly PatchEntry[];
+  /** PATCH_ENTRY each. */
+  readonly sites: Uint8Array;
   /** Guest-virtual minus guest-physical address of the kernel, as linked. */
   readonly linkOffset: number;
   /** Domains that modules are to be burned for. */
@@ -27,6 +31,8 @@ export interface BootFileOptions {
   readonly commands: boolean;
   /** Whether Ctrl-A x on the console ends the run. */
   readonly escape: boolean;
+  /** What the guest may know of its processor; as the host, if not given. */
+  readonly processor?: ProcessorName | undefined;
   /** COUNT: what is counted. */
   readonly counts?: number | undefined;
   /** Each chunk's data begins at a multiple of this many bytes, in the file. */
@@ -37,14 +43,15 @@ const PATTERN_SIZE = 64;
 
 /** @throws RangeError if the panic pattern is too long. */
 export function bootFile(options: BootFileOptions): Uint8Array {
-  const { plan, sites, alignment = 1 } = options;
+  const { plan, sites, machine, alignment = 1 } = options;
+  const eight = (offset: number): number => Math.ceil(offset / 8) * 8;
   const align = (offset: number): number => Math.ceil(offset / alignment) * alignment;
   const pattern = new Uint8Array(PATTERN_SIZE);
   pattern.set(Buffer.from(options.panicPattern, 'latin1'));
-  const table = encodePatchTable(sites).subarray(PATCH_TABLE_HEADER.size);
   const chunksOffset = BOOT_HEADER.size;
   const sitesOffset = chunksOffset + plan.chunks.length * BOOT_CHUNK.size;
-  const dataOffset = align(sitesOffset + table.length);
+  const stateOffset = eight(sitesOffset + sites.length);
+  const dataOffset = align(stateOffset + (machine?.length ?? 0));
   const dataSize = plan.chunks.reduce((sum, chunk) => sum + align(chunk.bytes.length), 0);
   const out = new Uint8Array(dataOffset + dataSize);
   const view = viewOf(out);
@@ -58,7 +65,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     esi: plan.esi,
     esp: plan.esp,
     chunk_count: plan.chunks.length,
-    site_count: sites.length,
+    site_count: sites.length / PATCH_ENTRY.size,
     link_offset: options.linkOffset,
     domains: domainMask(options.domains),
     commands: options.commands ? 1 : 0,
@@ -68,7 +75,9 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     disk_size: options.diskSize ?? 0,
     panic_pattern: pattern,
     escape: options.escape ? 1 : 0,
+    features: new Uint8Array(Uint32Array.from(PROCESSORS[options.processor ?? 'host']).buffer),
     counts: options.counts ?? 0,
+    state_offset: machine ? stateOffset : 0,
     reserved: 0,
   });
   let offset = dataOffset;
@@ -78,6 +87,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     out.set(chunk.bytes, offset);
     offset += align(chunk.bytes.length);
   });
-  out.set(table, sitesOffset);
+  out.set(sites, sitesOffset);
+  if (machine) out.set(machine, stateOffset);
   return out;
 }

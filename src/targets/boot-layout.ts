@@ -3,10 +3,11 @@
  * over to the hosted wedge (C). Generated into the wedge's headers by headers.ts.
  */
 
+import { FEATURE_WORDS } from '../machine/state.ts';
 import { defineStruct } from '../x86/struct.ts';
 
 export const BOOT_MAGIC = 0x54425650; // "PVBT"
-export const BOOT_VERSION = 3;
+export const BOOT_VERSION = 4;
 /** What the wedge counts (`counts` in the header): by domain, and also where it was trapped. */
 export const COUNT = { DOMAINS: 1, PLACES: 2 } as const;
 /** How a message begins that tells a count. */
@@ -25,7 +26,7 @@ export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.',
   ['esi', 'u32', ''],
   ['esp', 'u32', ''],
   ['chunk_count', 'u32', ''],
-  ['site_count', 'u32', ''],
+  ['site_count', 'u32', "of the kernel's, and behind them of its modules'"],
   ['link_offset', 'u32', 'guest-virtual minus guest-physical address of the kernel, as linked'],
   ['domains', 'u32', 'bit 1 << DOMAIN_* for each that modules are to be burned for'],
   ['escape', 'u32', 'not 0: Ctrl-A x on the console ends the run'],
@@ -34,6 +35,12 @@ export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.',
   ['chunks_offset', 'u64', 'in the file'],
   ['sites_offset', 'u64', 'in the file: patch table entries, sorted by address'],
   ['disk_size', 'u64', 'bytes'],
+  ['state_offset', 'u64', 'in the file: machine_state of a guest that goes on; 0: one that starts'],
+  [
+    'features',
+    ['u8', 4 * FEATURE_WORDS.length],
+    'FEATURE_WORDS, 4 bytes each: at most these does the guest know of',
+  ],
   ['counts', 'u32', 'COUNT_*'],
   ['reserved', 'u32', ''],
   ['panic_pattern', ['u8', 64], 'console text that means a panic, zero-terminated; empty: none'],

@@ -20,6 +20,30 @@ export const reburnCommand = (domains: readonly DomainName[]): Uint8Array =>
     ...Buffer.from(`R${domainMask(domains).toString(16).padStart(2, '0')}`, 'latin1'),
   ]);
 
+const command = (letter: string): Uint8Array => Uint8Array.from([CONTROL_BYTE, letter.charCodeAt(0)]);
+
+/** Stand still, with all original bytes in RAM, and tell the machine state. */
+export const STOP_COMMAND = command('S');
+/** Go on, after that. */
+export const GO_ON_COMMAND = command('G');
+/** End the run, after that: the guest runs elsewhere. */
+export const END_COMMAND = command('Q');
+
+const STOPPED = /^previrt: stopped, (.*)$/;
+const NOT_STOPPED = /^previrt: not stopped: (.*)$/;
+const GOES_ON = 'previrt: goes on';
+
+/** What a message of the wedge says of a command to stand still or go on; nothing if it is of something else. */
+export function stateAnswer(
+  message: string,
+): { stopped: string } | { refused: string } | { goesOn: true } | undefined {
+  const stopped = STOPPED.exec(message)?.[1];
+  if (stopped !== undefined) return { stopped };
+  const refused = NOT_STOPPED.exec(message)?.[1];
+  if (refused !== undefined) return { refused };
+  return message === GOES_ON ? { goesOn: true } : undefined;
+}
+
 export interface Reburned {
   /** Sites that are now as asked. */
   readonly sites: number;

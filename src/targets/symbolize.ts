@@ -8,8 +8,11 @@ import type { CountsCollector } from './counts.ts';
 const CODE_ADDRESS = /\b(eip|at) ([0-9a-f]{8})\b/g;
 
 /** What becomes of the wedge's messages: counts are taken out, addresses get names. */
-export function messageFilter(elf: ElfImage, told: CountsCollector | undefined): (text: string) => string {
-  const symbolize = symbolizer(elf);
+export function messageFilter(
+  elf: ElfImage | undefined,
+  told: CountsCollector | undefined,
+): (text: string) => string {
+  const symbolize = elf ? symbolizer(elf) : (text: string) => text;
   return (text) => symbolize(told?.filter(text) ?? text);
 }
 

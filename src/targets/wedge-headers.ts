@@ -3,6 +3,15 @@
 import { CPU, SEGMENT, TABLE_REGISTER } from '../machine/cpu.ts';
 import { deviceStateHeader } from '../machine/devices.ts';
 import {
+  FEATURE_WORDS,
+  FPU_FORMAT,
+  FPU_SIZE,
+  MACHINE_STATE,
+  STATE_MAGIC,
+  STATE_VERSION,
+} from '../machine/state.ts';
+import { VIRTUAL_PC_VERSION } from '../machine/virtual-pc.ts';
+import {
   PATCH_COPY,
   PATCH_ENTRY,
   PATCH_GUESTS,
@@ -61,8 +70,8 @@ const constants = (): string =>
     ...Object.entries(SITE_KINDS).map(([name, { id }]) => define(`KIND_${name}`, String(id))),
   ].join('');
 
-/** The boot file's structures, for the wedges that are started from one. */
-export const bootHeader = (): string =>
+/** The boot file's structures. */
+const bootHeader = (): string =>
   [
     define('BOOT_MAGIC', hex(BOOT_MAGIC)),
     define('BOOT_VERSION', String(BOOT_VERSION)),
@@ -71,6 +80,25 @@ export const bootHeader = (): string =>
   ].join('');
 
 const list = (values: readonly number[]): string => `{${values.map(hex).join(', ')}}`;
+
+/** The order in which CPUID's results are asked for. */
+const CPUID_REGISTERS = ['eax', 'ebx', 'ecx', 'edx'] as const;
+
+const machineState = (): string =>
+  [
+    define('VIRTUAL_PC_VERSION', String(VIRTUAL_PC_VERSION)),
+    define('STATE_MAGIC', hex(STATE_MAGIC)),
+    define('STATE_VERSION', String(STATE_VERSION)),
+    define('FPU_SIZE', String(FPU_SIZE)),
+    ...Object.entries(FPU_FORMAT).map(([name, value]) => define(`FPU_${name}`, String(value))),
+    cStruct(MACHINE_STATE),
+    'static const struct {\n    u32 leaf, subleaf, word;\n} feature_words[] = {\n',
+    ...FEATURE_WORDS.map(
+      ({ leaf, subleaf, register }) =>
+        `    {${hex(leaf)}, ${subleaf}, ${CPUID_REGISTERS.indexOf(register)}},\n`,
+    ),
+    '};\n',
+  ].join('');
 
 /** How the wedge burns: the same as burn.ts, as tables. */
 const burnTables = (): string =>
@@ -108,6 +136,16 @@ export function wedgeHeaders(entryEnd: GuestVirtual): ReadonlyMap<string, string
       ),
     ],
     ['generated/devices-state.h', deviceStateHeader()],
+    ['generated/boot.h', guarded('BOOT_LAYOUT_H', '#include "core/types.h"', bootHeader())],
+    [
+      'generated/machine-state.h',
+      guarded(
+        'MACHINE_STATE_H',
+        '#include "generated/cpu-state.h"',
+        '#include "generated/devices-state.h"',
+        machineState(),
+      ),
+    ],
     [
       'generated/run.h',
       guarded(

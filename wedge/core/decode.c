@@ -43,7 +43,7 @@ static const char two_byte[] =
     "BBBBMMM.MMMMMMMM" /* 70 */
     "zzzzzzzzzzzzzzzz" /* 80 */
     "MMMMMMMMMMMMMMMM" /* 90 */
-    "...MBM.....MBMMM" /* a0 */
+    "...MBMMM...MBMMM" /* a0: 0f a6 and a7 are of VIA */
     "MMMMMMMMMMBMMMMM" /* b0 */
     "MMBMBBBM........" /* c0 */
     "MMMMMMMMMMMMMMMM" /* d0 */

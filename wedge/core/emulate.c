@@ -13,6 +13,8 @@
 #include "decode.h"
 #include "port.h"
 
+#include "generated/machine-state.h"
+
 typedef enum outcome handler(const struct instruction *);
 
 static access_t user_access(void) { return cpu.cpl == 3 ? PF_USER : 0; }
@@ -640,6 +642,8 @@ enum outcome emulate_rdtscp(void) {
  * user code could use anyway, less what the guest kernel would have to manage
  * and cannot. Words that are not in the table read as zero.
  */
+#define OSXSAVE (1u << 27) /* leaf 1, ECX */
+
 static const struct {
     u32 leaf, subleaf; /* subleaf ~0: any */
     u32 eax, ebx, ecx, edx;
@@ -661,9 +665,11 @@ static const struct {
     {0x80000004, ~0u, ~0u, ~0u, ~0u, ~0u},
 };
 
-enum outcome emulate_cpuid(void) {
-    u32 leaf = cpu.gpr[EAX], subleaf = cpu.gpr[ECX];
-    u32 host[4], masked[4] = {0};
+static u32 limits[ARRAY_SIZE(feature_words)];
+
+static void virtual_cpuid(u32 leaf, u32 subleaf, u32 masked[4]) {
+    u32 host[4];
+    memset(masked, 0, 4 * sizeof masked[0]);
     port_cpuid(leaf, subleaf, host);
     for (unsigned row = 0; row < ARRAY_SIZE(cpuid_masks); row++) {
         if (cpuid_masks[row].leaf != leaf || (cpuid_masks[row].subleaf != ~0u && cpuid_masks[row].subleaf != subleaf))
@@ -678,8 +684,40 @@ enum outcome emulate_cpuid(void) {
         masked[0] = 0xd;
     if (leaf == 0x80000000 && masked[0] > 0x80000004)
         masked[0] = 0x80000004;
+    for (unsigned i = 0; i < ARRAY_SIZE(feature_words); i++)
+        if (feature_words[i].leaf == leaf && feature_words[i].subleaf == subleaf)
+            masked[feature_words[i].word] &= limits[i];
     if (leaf == 1 && (cpu.cr4 & CR4_OSXSAVE))
-        masked[2] |= 1u << 27;
+        masked[2] |= OSXSAVE;
+}
+
+void cpu_features(u32 *words) {
+    for (unsigned i = 0; i < ARRAY_SIZE(feature_words); i++) {
+        u32 result[4];
+        virtual_cpuid(feature_words[i].leaf, feature_words[i].subleaf, result);
+        words[i] = result[feature_words[i].word];
+        if (feature_words[i].leaf == 1 && feature_words[i].word == 2)
+            words[i] &= ~OSXSAVE; /* what the guest chose, not what there is */
+    }
+}
+
+bool cpu_limit_features(const u32 *words, bool strict) {
+    u32 available[ARRAY_SIZE(feature_words)];
+    memset(limits, 0xff, sizeof limits);
+    cpu_features(available);
+    for (unsigned i = 0; i < ARRAY_SIZE(feature_words); i++)
+        if (strict && words[i] & ~available[i]) {
+            report("previrt: this processor lacks what the guest knows it has: leaf %x, word %u, bits %x",
+                   feature_words[i].leaf, feature_words[i].word, words[i] & ~available[i]);
+            return false;
+        }
+    memcpy(limits, words, sizeof limits);
+    return true;
+}
+
+enum outcome emulate_cpuid(void) {
+    u32 masked[4];
+    virtual_cpuid(cpu.gpr[EAX], cpu.gpr[ECX], masked);
     cpu.gpr[EAX] = masked[0];
     cpu.gpr[EBX] = masked[1];
     cpu.gpr[ECX] = masked[2];

@@ -17,6 +17,8 @@
  * both arguments: this is the only way to its memory.
  */
 void *port_ram(gpa_t address, u64 size);
+/* Bytes of RAM. */
+u64 port_ram_size(void);
 /* C has written there for a device, or for the guest. */
 void port_ram_written(gpa_t address, u32 size);
 

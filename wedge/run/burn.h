@@ -17,6 +17,11 @@ void burn_slot(const struct patch_entry *site, u8 *slot);
 /* Burns all sites of the running guest again, for these domains (bit 1 << DOMAIN_*). It is between two instructions. */
 void reburn(u32 domains);
 
+/* Its steps: all original bytes; what is burned instead; and burning it. */
+void sites_lift(void);
+void sites_choose(u32 domains);
+void sites_burn(void);
+
 /* --- sweep.c --- */
 
 struct instruction;

@@ -8,6 +8,7 @@
 #include "devices/devices.h"
 #include "counts.h"
 #include "run.h"
+#include "state.h"
 
 #define ESCAPE 1 /* Ctrl-A */
 
@@ -100,7 +101,7 @@ static u32 hexadecimal(const u8 *digits, u32 count) {
     return value;
 }
 
-/* CONTROL_BYTE and what follows, for us: `R` and two digits, the domains to burn again for. Twice, it is typed. */
+/* What follows CONTROL_BYTE, for us; twice, it is typed. src/targets/command.ts writes them. */
 static bool command(u8 byte) {
     static u8 taken[4];
     static u32 length;
@@ -111,10 +112,14 @@ static bool command(u8 byte) {
         return false;
     }
     taken[length++] = byte;
-    if (length == sizeof taken) {
-        length = 0;
-        if (taken[1] == 'R')
-            reburn(hexadecimal(taken + 2, 2));
+    if (length == 1 || (taken[1] == 'R' && length < sizeof taken))
+        return true;
+    length = 0;
+    switch (taken[1]) {
+    case 'R': reburn(hexadecimal(taken + 2, 2)); break;
+    case 'S': state_stop(); break;
+    case 'G': state_go_on(); break;
+    case 'Q': console_end(STATUS_DONE);
     }
     return true;
 }

@@ -1,7 +1,7 @@
 /*
- * Burning a running guest again, for other domains. It stands between two of
- * its instructions: all sites get their original bytes back, then those of the
- * domains asked for are burned.
+ * Burning a running guest again, for other domains or another target. It
+ * stands between two of its instructions: all sites get their original bytes
+ * back, then those of the domains asked for are burned.
  *
  * A slot is one instruction before and after, so no saved EIP points inside;
  * where NOPs widen it that is so only while it is burned, and one that is not
@@ -22,8 +22,11 @@ static struct {
     u32 guests;  /* slots that hold the guest's own changes */
 } work;
 
-static bool holds(const struct patch_entry *site) {
+/* Whether the slot is as it was burned. A copy may hold something else; if it does not, it is as good as the rest. */
+static bool holds(struct patch_entry *site) {
     u8 expected[sizeof site->original], found[sizeof site->original];
+    if (site->entry == PATCH_COPY)
+        site->entry = PATCH_TRAPS;
     burn_slot(site, expected);
     return guest_read(gva(site->address), found, site->length, 0) && !memcmp(found, expected, site->length);
 }
@@ -34,27 +37,30 @@ static void write_slot(const struct patch_entry *site) {
     guest_patch(gva(site->address), slot, site->length);
 }
 
-/* What a site is to become; the original bytes are there meanwhile. */
-static void revert(struct patch_entry *site) {
+/* The original bytes are there from now on; `next` is what was, or PATCH_GUESTS. */
+static void lift(struct patch_entry *site) {
     u16 before = site->entry;
-    bool fixed = before == PATCH_TRAPS || ((site->flags & SITE_interiorBoundary) && before == PATCH_NOT_BURNED);
-    site->next = before;
-    if (before == PATCH_COPY) {
-        site->next = PATCH_GUESTS; /* the guest's to write, or not */
-        return;
-    }
+    site->next = PATCH_GUESTS;
     if (!holds(site)) {
-        site->next = PATCH_GUESTS;
+        site->entry = before;
         work.guests++;
         return;
     }
     work.sites++;
+    site->next = site->entry;
+    site->entry = PATCH_NOT_BURNED;
+    if (site->next != PATCH_NOT_BURNED)
+        write_slot(site);
+}
+
+static void choose(struct patch_entry *site) {
+    bool fixed = site->next == PATCH_GUESTS || site->next == PATCH_TRAPS ||
+                 ((site->flags & SITE_interiorBoundary) && site->next == PATCH_NOT_BURNED);
     if (fixed)
         return;
+    u16 before = site->next;
     site->next = burn_entry(site, work.domains);
     work.changed += site->next != before;
-    site->entry = PATCH_NOT_BURNED;
-    write_slot(site);
 }
 
 static void burn(struct patch_entry *site) {
@@ -69,6 +75,22 @@ static void check(struct patch_entry *site) {
         crash("the site at %x is not as it was burned", site->address);
 }
 
+void sites_lift(void) {
+    memset(&work, 0, sizeof work);
+    sites_each(lift);
+}
+
+void sites_burn(void) {
+    sites_each(burn);
+    sites_each(check);
+}
+
+void sites_choose(u32 domains) {
+    work.domains = domains;
+    sites_each(choose);
+    modules_start(domains);
+}
+
 void reburn(u32 domains) {
     u64 start = port_time();
     if (!(cpu.cr0 & CR0_PG) || !(domains >> DOMAIN_cpu & 1)) {
@@ -76,12 +98,9 @@ void reburn(u32 domains) {
                cpu.cr0 & CR0_PG ? "domain cpu cannot be left out" : "the kernel has no paging yet");
         return;
     }
-    memset(&work, 0, sizeof work);
-    work.domains = domains;
-    sites_each(revert);
-    sites_each(burn);
-    sites_each(check);
-    modules_start(domains);
+    sites_lift();
+    sites_choose(domains);
+    sites_burn();
     report("previrt: burned again for domains %x: %u sites, %u of them changed, %u hold the guest's own changes, %u us",
            domains, work.sites, work.changed, work.guests, (u32)((port_time() - start) / 1000));
 }

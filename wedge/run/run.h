@@ -13,6 +13,10 @@
 /* The control page: what entries and C share. */
 extern struct control control;
 
+struct boot_header;
+/* start.c: the machine as firmware and boot loader leave it. */
+void start_guest(const struct boot_header *boot, struct patch_entry *sites);
+
 /* --- sites.c: the patch table --- */
 
 /* `link_offset`: guest-virtual minus guest-physical address of the kernel, as linked. */
@@ -25,6 +29,9 @@ u32 site_filler(const struct patch_entry *site);
 /* Whether interrupts are held for one instruction after it: sti, and loads of SS. */
 bool site_opens_shadow(const struct patch_entry *site);
 
+/* Tables in memory: how many, sorted by address. */
+u32 sites_of_kernel(const struct patch_entry **entries, u32 *offset);
+u32 sites_of_modules(const struct patch_entry **entries);
 /* For each one, modules' too. */
 void sites_each(void (*act)(struct patch_entry *site));
 

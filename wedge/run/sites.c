@@ -97,6 +97,17 @@ const struct patch_entry *site_by_start(u32 start, u32 *moved) {
     return site && site->address == start + link_offset ? site : NULL;
 }
 
+u32 sites_of_kernel(const struct patch_entry **entries, u32 *offset) {
+    *entries = kernel.entries;
+    *offset = link_offset;
+    return kernel.count;
+}
+
+u32 sites_of_modules(const struct patch_entry **entries) {
+    *entries = modules.entries;
+    return modules.count;
+}
+
 void sites_each(void (*act)(struct patch_entry *site)) {
     for (u32 i = 0; i < kernel.count; i++)
         act(&kernel.entries[i]);

@@ -1,6 +1,8 @@
 /** The wire between the guest's UART and the terminal, for machines whose emulator leaves both to us. */
 
 import { createReadStream, writeSync } from 'node:fs';
+import { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import type { GuestConsole } from '../target.ts';
 
 const CTRL_A = 1;
@@ -68,10 +70,15 @@ function writeAll(fd: number, bytes: Uint8Array): void {
     }
 }
 
+function inputOf(input: GuestConsole['input']): Readable {
+  if (typeof input !== 'number') return input;
+  return input === 0 ? process.stdin : createReadStream('', { fd: input });
+}
+
 /** Connects the guest to the console; `toGuest` gets what is typed, `end` is called for the escape. */
 export function connect(console: GuestConsole, toGuest: (bytes: Uint8Array) => void, end: () => void): Wire {
   const filter = console.terminal ? escapeFilter(end) : (bytes: Uint8Array) => bytes;
-  const input = console.input === 0 ? process.stdin : createReadStream('', { fd: console.input });
+  const input = inputOf(console.input);
   const onData = (bytes: Buffer): void => toGuest(filter(bytes));
   input.on('data', onData as (chunk: Buffer | string) => void);
   return {
@@ -80,7 +87,7 @@ export function connect(console: GuestConsole, toGuest: (bytes: Uint8Array) => v
       input.off('data', onData as (chunk: Buffer | string) => void);
       input.pause();
       // A pipe that nobody closes would keep the process.
-      if ('unref' in input) input.unref();
+      if (input instanceof Socket) input.unref();
     },
   };
 }

@@ -2,7 +2,7 @@
 
 import { ENTRY_END, HOSTED_END, LOW_CODE, LOW_WINDOW } from '../../substitution/entries.ts';
 import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
-import { bootHeader, define, guarded, hex, wedgeHeaders } from '../wedge-headers.ts';
+import { define, guarded, hex, wedgeHeaders } from '../wedge-headers.ts';
 
 const constants = (): string =>
   [
@@ -15,7 +15,4 @@ const constants = (): string =>
 
 /** Every header by its path under the include directory. */
 export const hostedHeaders = (): ReadonlyMap<string, string> =>
-  new Map([
-    ...wedgeHeaders(ENTRY_END),
-    ['generated/hosted.h', guarded('HOSTED_LAYOUT_H', '#include "core/types.h"', constants(), bootHeader())],
-  ]);
+  new Map([...wedgeHeaders(ENTRY_END), ['generated/hosted.h', guarded('HOSTED_LAYOUT_H', constants())]]);

@@ -3,13 +3,25 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findSection, parseElf, sectionBytes } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { linkOffset } from '../../machine/boot-plan.ts';
+import { LINUX_PANIC } from '../../machine/linux-boot.ts';
+import type { MachineState } from '../../machine/state.ts';
+import { encodePatchEntries } from '../../sites/patch-table.ts';
 import { burn } from '../../substitution/burn.ts';
 import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
 import { connect, type Wire } from '../bare/console.ts';
@@ -17,8 +29,17 @@ import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
 import { reburnCommand, typed } from '../command.ts';
+import { resumePlan } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
-import { domainsFor, RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
+import {
+  domainsFor,
+  type ResumeOptions,
+  RUN_STATUS,
+  type RunOptions,
+  type RunStatus,
+  type Target,
+} from '../target.ts';
+import { toldState } from '../told-state.ts';
 import { cacheRoot } from '../wedge-build.ts';
 import { buildHostedWedge } from './build.ts';
 import { hostedChecks } from './check.ts';
@@ -89,29 +110,82 @@ async function run(options: RunOptions): Promise<RunStatus> {
     bootFile({
       plan,
       ramSize: options.memory,
-      sites: readPatchTable(image),
+      sites: encodePatchEntries(readPatchTable(image)),
       linkOffset: linkOffset(image),
       domains: burnedDomains(image),
       diskSize: disk?.size,
       panicPattern: panicPattern ?? '',
       escape: options.console.terminal,
       commands: options.commands !== undefined,
+      processor: options.processor,
       counts: options.counts,
     }),
   );
   try {
-    return await execute(program, options, bootFd, disk?.fd);
+    return await execute(program, options, bootFd, disk?.fd, options.memory);
   } finally {
     closeSync(bootFd);
     if (disk) closeSync(disk.fd);
   }
 }
 
+async function resume(options: ResumeOptions): Promise<RunStatus> {
+  const { state } = options;
+  const program = await buildHostedWedge();
+  const disk = options.disk === undefined ? undefined : openDisk(options.disk);
+  const bootFd = await anonymousFile(
+    bootFile({
+      plan: resumePlan(state.ram),
+      ramSize: state.ram.size,
+      machine: state.machine,
+      sites: state.sites,
+      linkOffset: 0,
+      domains: domainsFor(options),
+      diskSize: disk?.size,
+      panicPattern: LINUX_PANIC,
+      escape: options.console.terminal,
+      commands: options.commands !== undefined,
+      counts: options.counts,
+    }),
+  );
+  try {
+    return await execute(program, options, bootFd, disk?.fd, state.ram.size);
+  } finally {
+    closeSync(bootFd);
+    if (disk) closeSync(disk.fd);
+  }
+}
+
+const FRAME = 2 ** 20;
+
+/** Reads a stopped guest's memory file, which holds RAM and behind it its state. */
+function stoppedState(pid: number | undefined, words: string, ramSize: number): MachineState {
+  const file = /^memory file (\d+)$/.exec(words)?.[1];
+  if (pid === undefined || file === undefined) throw new InputError(`the wedge says "stopped, ${words}"`);
+  const fd = openSync(`/proc/${pid}/fd/${file}`, 'r');
+  const read = (offset: number, into: Uint8Array): void => {
+    for (let done = 0, got = 1; done < into.length; done += got) {
+      got = readSync(fd, into, done, Math.min(into.length - done, FRAME), offset + done);
+      if (got === 0) throw new InputError("the guest's memory file is too short");
+    }
+  };
+  return toldState((offset, into) => read(ramSize + offset, into), { size: ramSize, read });
+}
+
 /** What is typed and what is asked of the wedge take the same way in. */
-function connectCommands({ console, commands }: RunOptions, child: ChildProcess): Wire {
+function connectCommands(
+  { console, commands }: ResumeOptions | RunOptions,
+  child: ChildProcess,
+  ramSize: number,
+): Wire {
   const { stdin } = child;
   stdin?.on('error', () => {}); // The guest has ended; that is seen elsewhere.
-  commands?.attach((domains) => stdin?.write(reburnCommand(domains)));
+  const send = (bytes: Uint8Array): void => void stdin?.write(bytes);
+  commands?.attach({
+    reburn: (domains) => send(reburnCommand(domains)),
+    send,
+    state: (words) => stoppedState(child.pid, words, ramSize),
+  });
   // The wedge knows the escape.
   return connect(
     { ...console, terminal: false },
@@ -122,13 +196,14 @@ function connectCommands({ console, commands }: RunOptions, child: ChildProcess)
 
 async function execute(
   program: string,
-  options: RunOptions,
+  options: ResumeOptions | RunOptions,
   bootFd: number,
   diskFd: number | undefined,
+  ramSize: number,
 ): Promise<RunStatus> {
   const { input, output, messages } = options.console;
   writeFileSync(messages, ISOLATION_NOTE);
-  const stdio: (number | 'pipe' | 'ignore')[] = [options.commands ? 'pipe' : input, output, 'pipe'];
+  const stdio: (number | 'pipe' | 'ignore')[] = [typeof input === 'number' ? input : 'pipe', output, 'pipe'];
   stdio[BOOT_FD] = bootFd;
   stdio[DISK_FD] = diskFd ?? 'ignore';
   const child = spawn(program, [], {
@@ -137,7 +212,7 @@ async function execute(
     signal: options.signal,
     killSignal: 'SIGKILL',
   });
-  const wire = options.commands && connectCommands(options, child);
+  const wire = options.commands && connectCommands(options, child, ramSize);
   const symbolize = messageFilter(options.elf, options.told);
   let text = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
@@ -162,4 +237,4 @@ async function execute(
   }
 }
 
-export const hostedTarget: Target = { name: 'hosted', check: hostedChecks, run };
+export const hostedTarget: Target = { name: 'hosted', check: hostedChecks, run, resume };

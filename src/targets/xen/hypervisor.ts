@@ -19,16 +19,21 @@ import { mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
+import { substituted } from '../../substitution/select.ts';
 import { connect } from '../bare/console.ts';
 import { reburnCommand, typed } from '../command.ts';
 import { type Commands, type GuestConsole, RUN_STATUS, type RunStatus } from '../target.ts';
+import { MEMORY_FILE, stoppedState } from './stopped.ts';
 import { Preamble, WedgeMessages, XenWire } from './wire.ts';
 
 const QEMU = 'qemu-system-x86_64';
 
+/** With what i386 programs look for when they start, so that those of a guest that comes from this host find it. */
+const PROCESSOR = 'qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt';
+
 /** A processor without SMAP and SMEP, which a Linux that runs as initial domain does not survive. */
 const MACHINE: readonly string[] = [
-  ...['-M', 'pc', '-cpu', 'qemu64', '-accel', 'tcg', '-nodefaults', '-no-user-config'],
+  ...['-M', 'pc', '-cpu', PROCESSOR, '-accel', 'tcg', '-nodefaults', '-no-user-config'],
   ...['-display', 'none', '-no-reboot', '-serial', 'stdio'],
 ];
 
@@ -138,6 +143,9 @@ async function machineOptions(folder: string, run: XenRun): Promise<string[]> {
   const modules = [`kernel ${run.commandLine}`, ...(run.initrd === undefined ? [] : ['initrd'])];
   return [
     ...['-m', `${total}M`, '-kernel', 'xen'],
+    // Shared, so that a stopped guest's memory can be read.
+    ...['-object', `memory-backend-memfd,id=${MEMORY_FILE},size=${total}M,share=on`],
+    ...['-machine', `memory-backend=${MEMORY_FILE}`],
     ...['-append', `${XEN_OPTIONS} dom0_mem=${memory}M,max:${memory}M`],
     ...['-initrd', modules.map(quote).join(',')],
     ...(run.disk === undefined
@@ -235,9 +243,11 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     (bytes) => input.write(run.commands ? typed(bytes) : bytes),
     () => order(RUN_STATUS.done),
   );
-  run.commands?.attach((domains) =>
-    input.write(reburnCommand(domains.filter((domain) => domain !== 'entry'))),
-  );
+  run.commands?.attach({
+    reburn: (domains) => input.write(reburnCommand(substituted('xen', domains))),
+    send: (command) => input.write(command),
+    state: (words) => stoppedState(qemu.pid, words),
+  });
   const start = setTimeout(() => qemu.kill('SIGKILL'), START_LIMIT);
   const show = (bytes: Uint8Array): void => {
     const { guest, said } = wedge.receive(preamble.receive(bytes));

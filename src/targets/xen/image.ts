@@ -20,6 +20,7 @@ import { InputError } from '../../elf/input-error.ts';
 import { ELF_NHDR, ELF32_EHDR, ELF32_PHDR, PT } from '../../elf/structs.ts';
 import { type BootChunk, linkOffset } from '../../machine/boot-plan.ts';
 import { MEBIBYTE } from '../../machine/virtual-pc.ts';
+import { encodePatchEntries } from '../../sites/patch-table.ts';
 import { BURN_SECTIONS, burnedDomains, readPatchTable } from '../../substitution/burn-info.ts';
 import { HYPERCALL_PAGE, WEDGE_BASE } from '../../substitution/entries.ts';
 import { type GuestVirtual, guestPhysical, guestVirtual } from '../../x86/address.ts';
@@ -116,23 +117,18 @@ const DOMAIN_SECTION = '.previrt.xen';
 /** Lowest address that the prepared machine may begin at: Xen's builder wants it in the upper gibibyte. */
 const LOWEST = 0xc000_0000;
 
+type MachineOptions = Omit<BootFileOptions, 'escape' | 'alignment'>;
+
 /** The prepared machine with its last word, which tells the wedge where it begins. */
-function preparedMachine({ burned, ...options }: XenImageOptions): { base: GuestVirtual; bytes: Uint8Array } {
-  const boot = bootFile({
-    ...options,
-    plan: { ...options.plan, chunks: wholePages(options.plan.chunks) },
-    sites: readPatchTable(burned),
-    linkOffset: linkOffset(burned),
-    domains: burnedDomains(burned),
-    escape: false,
-    alignment: PAGE,
-  });
+function preparedMachine(options: MachineOptions): { base: GuestVirtual; bytes: Uint8Array } {
+  const plan = { ...options.plan, chunks: wholePages(options.plan.chunks) };
+  const boot = bootFile({ ...options, plan, escape: false, alignment: PAGE });
   const size = pageUp(boot.length + 4);
   const base = WEDGE_BASE - size;
   if (base < LOWEST)
     throw new InputError(
-      `kernel and initrd have ${size} bytes, ${WEDGE_BASE - LOWEST} can be handed over`,
-      'take a smaller initrd',
+      `the machine has ${size} bytes to begin with, ${WEDGE_BASE - LOWEST} can be handed over`,
+      'take a smaller initrd, or a guest with less memory in use',
     );
   const bytes = new Uint8Array(size);
   bytes.set(boot);
@@ -144,10 +140,35 @@ function preparedMachine({ burned, ...options }: XenImageOptions): { base: Guest
  * The file of the burned kernel, under a header by which it is a domain.
  * @throws InputError if kernel and initrd are too large to be handed over
  */
-export function xenImage(options: XenImageOptions): Uint8Array {
-  const carried = findSection(options.burned, BURN_SECTIONS.wedge);
+export function xenImage({ burned, ...options }: XenImageOptions): Uint8Array {
+  const carried = findSection(burned, BURN_SECTIONS.wedge);
   if (!carried) throw new InputError('the image carries no wedge', 'burn it again');
-  const wedge = parseElf(sectionBytes(options.burned, carried));
+  const wedge = parseElf(sectionBytes(burned, carried));
+  return domainImage(burned, wedge, carried.sh_offset, {
+    ...options,
+    sites: encodePatchEntries(readPatchTable(burned)),
+    linkOffset: linkOffset(burned),
+    domains: burnedDomains(burned),
+  });
+}
+
+/**
+ * A domain that takes up a guest.
+ * @param wedge the wedge's program
+ * @throws InputError if the guest's memory is too large to be handed over
+ */
+export function resumeImage(wedge: Uint8Array, options: MachineOptions): Uint8Array {
+  const program = parseElf(wedge);
+  return domainImage(program, program, 0, options);
+}
+
+/** A file that has the wedge at an offset, with the machine behind it, under a header by which it is a domain. */
+function domainImage(
+  carrier: ElfImage,
+  wedge: ElfImage,
+  wedgeOffset: number,
+  options: MachineOptions,
+): Uint8Array {
   const loaded = wedge.segments.filter(({ p_type }) => p_type === PT.LOAD);
   const machine = preparedMachine(options);
   const note = notes(wedge.header.e_entry, machine.base);
@@ -158,7 +179,7 @@ export function xenImage(options: XenImageOptions): Uint8Array {
   const content = new Uint8Array(headers + count * ELF32_PHDR.size);
   content.set(machine.bytes);
   content.set(note, machine.bytes.length);
-  const file = parseElf(appendSections(options.burned, [{ name: DOMAIN_SECTION, bytes: content }]));
+  const file = parseElf(appendSections(carrier, [{ name: DOMAIN_SECTION, bytes: content }]));
   const offset = findSection(file, DOMAIN_SECTION)!.sh_offset;
 
   const segment = (type: number, at: number, size: number, address: number, memory: number): Segment => ({
@@ -175,7 +196,7 @@ export function xenImage(options: XenImageOptions): Uint8Array {
   const segments = [
     segment(PT.LOAD, offset, size, machine.base, size),
     ...loaded.map(({ p_vaddr, p_offset, p_filesz, p_memsz }) =>
-      segment(PT.LOAD, carried.sh_offset + p_offset, p_filesz, p_vaddr, p_memsz),
+      segment(PT.LOAD, wedgeOffset + p_offset, p_filesz, p_vaddr, p_memsz),
     ),
     segment(PT.NOTE, offset + size, note.length, 0, 0),
   ];

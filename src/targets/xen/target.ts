@@ -4,14 +4,24 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { parseElf } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
+import { LINUX_PANIC } from '../../machine/linux-boot.ts';
 import { type BurnChoice, prepareBurn } from '../../substitution/burn.ts';
 import { readBurnInfo } from '../../substitution/burn-info.ts';
+import { substituted } from '../../substitution/select.ts';
 import { prepareBoot } from '../boot.ts';
+import { resumePlan } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
-import { type Check, domainsFor, type RunOptions, type RunStatus, type Target } from '../target.ts';
+import {
+  type Check,
+  domainsFor,
+  type ResumeOptions,
+  type RunOptions,
+  type RunStatus,
+  type Target,
+} from '../target.ts';
 import { buildXenWedge } from './build.ts';
 import { runXen, type XenRun } from './hypervisor.ts';
-import { domainMemory, preparedMemory, xenImage } from './image.ts';
+import { domainMemory, preparedMemory, resumeImage, xenImage } from './image.ts';
 
 /** What a domain is started from. */
 export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symbolize' | 'commands'> {
@@ -24,7 +34,7 @@ export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symboliz
   readonly disk?: string | undefined;
 }
 
-export interface XenMachine extends Pick<RunOptions, 'initrd' | 'append' | 'counts'> {
+export interface XenMachine extends Pick<RunOptions, 'initrd' | 'append' | 'counts' | 'processor'> {
   /** Bytes of guest RAM. */
   readonly memory: number;
   /** Whether commands for the wedge come with the console's input. */
@@ -61,6 +71,7 @@ export function onMachine(
       ramSize: machine.memory,
       panicPattern: panicPattern ?? '',
       counts: machine.counts,
+      processor: machine.processor,
       commands,
     });
   };
@@ -93,6 +104,7 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
         memory,
         initrd,
         append,
+        processor: options.processor,
         counts,
         commands,
       })(readFileSync(await buildXenWedge()));
@@ -106,6 +118,28 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
     signal: options.signal,
     commands: options.commands,
     disk: options.disk,
+  };
+}
+
+/** A domain that takes up a guest. @throws InputError if it is too large to be handed over */
+async function prepareResume({ state, elf, ...options }: ResumeOptions): Promise<XenDomain> {
+  const machine = {
+    plan: resumePlan(state.ram),
+    ramSize: state.ram.size,
+    machine: state.machine,
+    sites: state.sites,
+    linkOffset: 0,
+    domains: substituted('xen', domainsFor(options)),
+    panicPattern: LINUX_PANIC,
+    commands: options.commands !== undefined,
+    counts: options.counts,
+  };
+  return {
+    kernel: resumeImage(readFileSync(await buildXenWedge()), machine),
+    memory: domainMemory(state.ram.size),
+    commandLine: '',
+    symbolize: messageFilter(elf, options.told),
+    ...options,
   };
 }
 
@@ -130,13 +164,21 @@ export type DomainRunner = (domain: XenDomain) => Promise<RunStatus>;
 export const xenTarget = (hypervisor: () => Promise<string>, unprivileged?: DomainRunner): Target => ({
   name: 'xen',
   check,
-  async run(options) {
-    const initial = options.domain !== 'domU';
-    if (initial && options.disk !== undefined)
-      throw new InputError('the initial domain has no disk: nobody serves it', 'take --domain domU');
-    if (!initial && !unprivileged)
-      throw new InputError('there is no toolstack for this version of Xen', 'take another --machine');
-    const domain = await prepareDomain(options);
-    return initial ? runXen({ ...domain, xen: await hypervisor() }) : unprivileged!(domain);
-  },
+  run: (options) => start(options, prepareDomain, hypervisor, unprivileged),
+  resume: (options) => start(options, prepareResume, hypervisor, unprivileged),
 });
+
+async function start<T extends RunOptions | ResumeOptions>(
+  options: T,
+  prepare: (options: T) => Promise<XenDomain>,
+  hypervisor: () => Promise<string>,
+  unprivileged?: DomainRunner,
+): Promise<RunStatus> {
+  const initial = options.domain !== 'domU';
+  if (initial && options.disk !== undefined)
+    throw new InputError('the initial domain has no disk: nobody serves it', 'take --domain domU');
+  if (!initial && !unprivileged)
+    throw new InputError('there is no toolstack for this version of Xen', 'take another --machine');
+  const domain = await prepare(options);
+  return initial ? runXen({ ...domain, xen: await hypervisor() }) : unprivileged!(domain);
+}

@@ -12,6 +12,7 @@
 #include "core/port.h"
 #include "devices/devices.h"
 #include "hosted.h"
+#include "run/state.h"
 
 typedef int clock_gettime_function(int clock, struct __kernel_timespec *time);
 
@@ -77,6 +78,8 @@ void clock_start(const u64 *auxiliary) {
 }
 
 u64 port_time(void) { return read_clock(CLOCK_MONOTONIC) - start_time; }
+
+void port_set_time(u64 time) { start_time = read_clock(CLOCK_MONOTONIC) - time; }
 
 u64 port_wall_time(void) { return read_clock(CLOCK_REALTIME); }
 

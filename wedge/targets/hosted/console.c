@@ -4,6 +4,7 @@
 
 #include "core/port.h"
 #include "hosted.h"
+#include "run/state.h"
 
 #define INPUT 0
 #define OUTPUT 1
@@ -40,6 +41,11 @@ void port_message(const char *text) { write_all(MESSAGES, (const u8 *)text, leng
 void port_end(int status) {
     HOST_CALL(__NR_fdatasync, DISK_FD);
     host_exit(status);
+}
+
+void port_wait_input(void) {
+    struct pollfd input_poll = {.fd = INPUT, .events = POLLIN};
+    HOST_CALL(__NR_ppoll, &input_poll, 1, NULL, NULL, 8);
 }
 
 void console_wait(const struct __kernel_timespec *timeout) {

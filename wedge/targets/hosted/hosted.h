@@ -2,6 +2,7 @@
 #ifndef PREVIRT_HOSTED_H
 #define PREVIRT_HOSTED_H
 
+#include "generated/boot.h"
 #include "generated/hosted.h"
 #include "run/run.h"
 

@@ -14,6 +14,7 @@
 #include "core/port.h"
 #include "devices/devices.h"
 #include "run/counts.h"
+#include "run/state.h"
 #include "hosted.h"
 
 struct boot_header boot;
@@ -55,18 +56,20 @@ static void *allocate(u64 size) {
     return (void *)at;
 }
 
+static struct patch_entry *load_sites(u32 count) {
+    u64 size = count * sizeof(struct patch_entry);
+    struct patch_entry *sites = allocate(size);
+    if (size)
+        read_exactly(sites, size, boot.sites_offset);
+    return sites;
+}
+
 static void load_guest(void) {
     for (u32 i = 0; i < boot.chunk_count; i++) {
         struct boot_chunk chunk;
         read_exactly(&chunk, sizeof chunk, boot.chunks_offset + i * sizeof chunk);
         memory_load(chunk.address, chunk.offset, chunk.length);
     }
-    u64 size = boot.site_count * sizeof(struct patch_entry);
-    struct patch_entry *sites = allocate(size);
-    if (size)
-        read_exactly(sites, size, boot.sites_offset);
-    sites_start(sites, boot.site_count, boot.link_offset);
-    modules_start(boot.domains);
 }
 
 extern const u8 entry_code[], entry_code_end[];
@@ -109,14 +112,14 @@ __attribute__((noreturn)) void hosted_main(u64 *stack) {
     clock_start(auxiliary);
     signals_start();
 
-    cpu_reset();
-    cpu.gpr[EAX] = boot.eax;
-    cpu.gpr[EBX] = boot.ebx;
-    cpu.gpr[ESI] = boot.esi;
-    cpu.gpr[ESP] = boot.esp;
-    cpu.eip = boot.entry;
     counts_start(boot.counts);
-    devices_reset(boot.ram_size);
+    if (boot.state_offset) {
+        static struct machine_state state;
+        read_exactly(&state, sizeof state, boot.state_offset);
+        state_resume(&state, load_sites(boot.site_count), boot.domains);
+    } else {
+        start_guest(&boot, load_sites(boot.site_count));
+    }
     seccomp_start();
     segments_apply(true);
     wedge_leave();

@@ -10,6 +10,7 @@
 #include "core/port.h"
 #include "hosted.h"
 #include "mmu/mmu.h"
+#include "run/state.h"
 
 /* Where the wedge sees all of RAM. */
 #define RAM_BASE 0x200000000000ul
@@ -86,6 +87,17 @@ void *port_ram(gpa_t address, u64 size) {
     if (address.value >= ram_size || size > ram_size - address.value)
         return NULL;
     return (void *)(RAM_BASE + address.value);
+}
+
+u64 port_ram_size(void) { return ram_size; }
+
+/* Behind RAM in its file, which the launcher opens as this process's. */
+void port_show_state(const struct state_piece *pieces, u32 count) {
+    u64 offset = ram_size;
+    for (u32 i = 0; i < count; offset += pieces[i++].size)
+        if (host_pwrite(ram_fd, pieces[i].at, pieces[i].size, offset) != (long)pieces[i].size)
+            host_fail("cannot write the guest's state", 0);
+    report("previrt: stopped, memory file %u", (u32)ram_fd);
 }
 
 /* Nothing tells what guest code writes. */

@@ -15,6 +15,7 @@
 #include "devices/devices.h"
 #include "hosted.h"
 #include "mmu/mmu.h"
+#include "run/state.h"
 
 #define SIGNAL_STACK 0x20000
 static u8 signal_stack[SIGNAL_STACK] __attribute__((aligned(4096)));
@@ -29,7 +30,13 @@ static void clear_alignment_check(void) {
     __asm__ volatile("pushfq\n\tandl %0, (%%rsp)\n\tpopfq" : : "i"(~FLAG_AC) : "cc", "memory");
 }
 
+/* The host keeps the state of the FPU for the guest while a handler runs. */
+static const void *fpu_kept;
+
+const void *port_fpu_kept(void) { return fpu_kept; }
+
 static void take_registers(const struct sigcontext *context) {
+    fpu_kept = (const void *)(uptr)context->fpstate;
     cpu.gpr[EAX] = context->rax;
     cpu.gpr[ECX] = context->rcx;
     cpu.gpr[EDX] = context->rdx;
@@ -61,6 +68,7 @@ static void put_registers(struct sigcontext *context) {
     context->rip = cpu.eip;
     context->eflags = real_flags();
     context->cs = HOST_CS32;
+    fpu_kept = NULL;
 }
 
 /* --- Handlers --- */

@@ -3,6 +3,7 @@
 #include "core/emulate.h"
 #include "core/port.h"
 #include "devices/devices.h"
+#include "run/state.h"
 #include "xen.h"
 
 evtchn_port_t timer_port;
@@ -41,6 +42,8 @@ void clock_start(void) {
 }
 
 u64 port_time(void) { return system_time() - start_time; }
+
+void port_set_time(u64 time) { start_time = system_time() - time; }
 
 /* shared_info says what the wall clock was at system time 0. */
 u64 port_wall_time(void) {

@@ -4,6 +4,7 @@
  */
 
 #include "core/port.h"
+#include "run/state.h"
 #include "xen.h"
 
 evtchn_port_t console_port;
@@ -116,6 +117,14 @@ void port_message(const char *text) {
     transmit_text("\x02");
     transmit_text(text);
     transmit_text("\x03");
+}
+
+/* Milliseconds would do: nothing else happens meanwhile. */
+void port_wait_input(void) {
+    if (!is_initial())
+        xen_console_take();
+    if (input_given == input_taken)
+        port_wait(console_port, 100000000);
 }
 
 void console_poll(void) {

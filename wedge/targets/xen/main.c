@@ -17,6 +17,7 @@
 #include "devices/devices.h"
 #include "run/counts.h"
 #include "store.h"
+#include "run/state.h"
 #include "xen.h"
 
 start_info_t *start_info;
@@ -60,11 +61,8 @@ static const struct boot_header *boot_image(void) {
     return boot;
 }
 
-static void start_sites(const struct boot_header *boot) {
-    const u8 *sites = (const u8 *)boot + boot->sites_offset;
-    u32 size = boot->site_count * sizeof(struct patch_entry);
-    sites_start(memory_keep(sites, size), boot->site_count, boot->link_offset);
-    modules_start(boot->domains);
+static struct patch_entry *keep_sites(const struct boot_header *boot) {
+    return memory_keep((const u8 *)boot + boot->sites_offset, boot->site_count * sizeof(struct patch_entry));
 }
 
 __attribute__((noreturn)) void xen_main(start_info_t *info) {
@@ -79,21 +77,21 @@ __attribute__((noreturn)) void xen_main(start_info_t *info) {
         store_start();
         disk_start();
     }
-    start_sites(boot_image());
+    struct patch_entry *sites = keep_sites(boot_image());
+    static struct machine_state state;
+    if (boot.state_offset)
+        memcpy(&state, (const u8 *)boot_image() + boot.state_offset, sizeof state);
     memory_load(boot_image());
     shadow_start();
 
-    cpu_reset();
     segments_start();
     port_tables_changed();
-    cpu.gpr[EAX] = boot.eax;
-    cpu.gpr[EBX] = boot.ebx;
-    cpu.gpr[ESI] = boot.esi;
-    cpu.gpr[ESP] = boot.esp;
-    cpu.eip = boot.entry;
     counts_start(boot.counts);
     console_start(boot.panic_pattern, false, boot.commands);
-    devices_reset(boot.ram_size);
+    if (boot.state_offset)
+        state_resume(&state, sites, boot.domains);
+    else
+        start_guest(&boot, sites);
     segments_apply(true);
     wedge_leave();
 }

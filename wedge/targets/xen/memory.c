@@ -9,7 +9,9 @@
  * which the oldest is given to another page when all are in use.
  */
 
+#include "core/crash.h"
 #include "core/port.h"
+#include "run/state.h"
 #include "xen.h"
 
 #define NOT_OURS (~0u) /* of a frame that has got another use */
@@ -69,14 +71,21 @@ mfn_t memory_take_page(void) {
     return page;
 }
 
-void *memory_grow(u32 pages) {
+/* As memory_grow; the machine frames go into a list too, if there is one. */
+static void *grow(u32 pages, u32 *frames) {
     u32 start = next_own;
     if (next_own + pages * PAGE_SIZE > (u32)window(0))
         xen_fail("the guest's memory is too large for the wedge's tables");
-    for (; pages--; next_own += PAGE_SIZE)
-        map_page(next_own, memory_take_page(), PAGE_RW);
+    for (; pages--; next_own += PAGE_SIZE) {
+        mfn_t page = memory_take_page();
+        map_page(next_own, page, PAGE_RW);
+        if (frames)
+            *frames++ = page.value;
+    }
     return (void *)start;
 }
+
+void *memory_grow(u32 pages) { return grow(pages, NULL); }
 
 /* Machine address of the builder's directory for the last GiB. */
 static u64 last_directory(void) { return ((const u64 *)start_info->pt_base)[3] & ~(u64)~PAGE_MASK; }
@@ -169,6 +178,40 @@ void memory_load(const struct boot_header *boot) {
     }
     if (count)
         clear(batch, count);
+}
+
+u64 port_ram_size(void) { return (u64)ram_pages * PAGE_SIZE; }
+
+/* --- What is told of a guest that stands still --- */
+
+static u32 pages_of(u64 size) { return (size + PAGE_SIZE - 1) / PAGE_SIZE; }
+
+/* The most that the pieces can come to; they are copied, so that they follow each other. */
+static u32 told_pages(void) {
+    const struct patch_entry *entries;
+    u32 unused, count = sites_of_kernel(&entries, &unused) + MODULE_SITES;
+    return pages_of(sizeof(struct machine_state) + (u64)count * sizeof *entries);
+}
+
+/*
+ * A page with the machine frames of a list, which has those of the pieces'
+ * pages and of all of RAM.
+ */
+void port_show_state(const struct state_piece *pieces, u32 count) {
+    static u32 *root, *list;
+    static u8 *told;
+    u32 own = told_pages(), list_pages = pages_of((u64)(own + ram_pages) * sizeof list[0]);
+    static u32 root_frame;
+    if (!root) {
+        root = grow(1, &root_frame);
+        list = grow(list_pages, root);
+        told = grow(own, list);
+    }
+    u8 *to = told;
+    for (u32 i = 0; i < count; to += pieces[i++].size)
+        memcpy(to, pieces[i].at, pieces[i].size);
+    memcpy(list + own, ram, ram_pages * sizeof list[0]);
+    report("previrt: stopped, machine frame %u, %u pages of state", root_frame, own);
 }
 
 /* --- Windows --- */

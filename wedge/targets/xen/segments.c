@@ -7,6 +7,7 @@
  */
 
 #include "core/crash.h"
+#include "run/state.h"
 #include "xen.h"
 
 #define MIRRORED 512u
@@ -179,6 +180,9 @@ static void forget_mirror(void) {
     memset(control.watched, 0, sizeof control.watched);
     code_apart = data_apart = 0;
 }
+
+/* In the processor, as Xen puts it there when it is used. */
+const void *port_fpu_kept(void) { return NULL; }
 
 void segments_start(void) {
     table[SLOT_CODE] = (struct descriptor){0xffff, FLAT_CODE};

@@ -26,6 +26,7 @@
 #include <xen/xen.h>
 
 #include "core/types.h"
+#include "generated/boot.h"
 #include "generated/xen.h"
 #include "run/run.h"
 

@@ -1,0 +1,55 @@
+/** What may be asked of a run through its control socket, and who does it. */
+
+import { InputError } from '../elf/input-error.ts';
+import type { Session } from '../migration/session.ts';
+import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
+import type { Answerer } from './control.ts';
+import { findTarget } from './targets.ts';
+
+/** What of a run stays as it is when its guest moves. */
+export interface Lasting {
+  readonly disk?: string | undefined;
+}
+
+/** Where a guest is to go on: as the options of `previrt run`. */
+export interface Place {
+  readonly target: string;
+  readonly machine?: string | undefined;
+  readonly domain?: 'dom0' | 'domU' | undefined;
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+const isDomain = (name: unknown): name is DomainName =>
+  typeof name === 'string' && Object.hasOwn(DOMAINS, name);
+const isText = (value: unknown): value is string => typeof value === 'string';
+const isPlace = (value: unknown): value is Place =>
+  isObject(value) &&
+  isText(value.target) &&
+  [undefined, 'dom0', 'domU'].includes(value.domain as string | undefined) &&
+  (value.machine === undefined || isText(value.machine));
+
+async function move(
+  session: Session,
+  { target: name, machine, domain }: Place,
+  lasting: Lasting,
+): Promise<object> {
+  const target = await findTarget(name, machine);
+  if (!target.resume) throw new InputError(`a guest cannot go on on ${name} yet`);
+  const resume = target.resume;
+  return session.move((state) => (surroundings) => resume({ ...surroundings, ...lasting, domain, state }));
+}
+
+/** @throws InputError from what it returns, for what is no request */
+export const answerer =
+  (session: Session, lasting: Lasting): Answerer =>
+  async (request) => {
+    if (isObject(request)) {
+      const { reburn, migrate } = request;
+      if (Array.isArray(reburn) && reburn.every(isDomain)) return session.reburn(reburn);
+      if (isPlace(migrate)) return move(session, migrate, lasting);
+    }
+    throw new InputError(
+      `a request is {"reburn": [domains]} or {"migrate": {"target": name}}; domains: ${Object.keys(DOMAINS).join(', ')}`,
+    );
+  };

@@ -1,0 +1,88 @@
+/*
+ * Machine state (src/machine/state.ts): what the hardware would hold, and
+ * nothing that the wedge can make again.
+ */
+
+#include "state.h"
+
+#include "burn.h"
+#include "core/cpu.h"
+#include "core/crash.h"
+#include "core/emulate.h"
+#include "core/port.h"
+#include "devices/devices.h"
+#include "run.h"
+
+static struct machine_state state;
+static bool stopped;
+
+static void take(void) {
+    memset(&state, 0, sizeof state);
+    state.magic = STATE_MAGIC;
+    state.version = STATE_VERSION;
+    state.pc_version = VIRTUAL_PC_VERSION;
+    state.ram_size = port_ram_size();
+    state.time = port_time();
+    state.wall_time = port_wall_time();
+    state.tsc = port_tsc() + cpu.tsc_offset;
+    state.cpu = cpu;
+    state.cpu.pending = state.cpu.return_work = 0;
+    state.cpu.tsc_offset = 0;
+    state.devices = machine_devices;
+    cpu_features(state.features);
+    fpu_take(&state);
+}
+
+void state_stop(void) {
+    if (!(cpu.cr0 & CR0_PG)) {
+        report("previrt: not stopped: the kernel has no paging yet");
+        return;
+    }
+    sites_lift();
+    take();
+    const struct patch_entry *kernels, *modules;
+    state.site_count = sites_of_kernel(&kernels, &state.link_offset);
+    state.module_site_count = sites_of_modules(&modules);
+    const struct state_piece pieces[] = {
+        {&state, sizeof state},
+        {kernels, state.site_count * sizeof *kernels},
+        {modules, state.module_site_count * sizeof *modules},
+    };
+    port_show_state(pieces, ARRAY_SIZE(pieces));
+    for (stopped = true; stopped;) {
+        port_wait_input();
+        console_input(true);
+    }
+    sites_burn();
+    report("previrt: goes on");
+}
+
+void state_go_on(void) { stopped = false; }
+
+/* As sites_lift leaves one. */
+static void is_lifted(struct patch_entry *site) {
+    site->next = site->entry;
+    site->entry = PATCH_NOT_BURNED;
+}
+
+void state_resume(const struct machine_state *from, struct patch_entry *sites, u32 domains) {
+    u64 wall = port_wall_time(), passed = wall > from->wall_time ? wall - from->wall_time : 0;
+    cpu = from->cpu;
+    if (!cpu_limit_features(from->features, true))
+        console_end(STATUS_HOST);
+    machine_devices = from->devices;
+    port_set_time(from->time + passed);
+    cpu.tsc_offset = from->tsc - port_tsc();
+    sites_start(sites, from->site_count, from->link_offset);
+    sites_add(sites + from->site_count, from->module_site_count);
+    mmu_mode_changed();
+    sites_each(is_lifted);
+    sites_choose(domains);
+    sites_burn();
+    attention = 1;
+    if (!fpu_put(from)) {
+        report("previrt: this processor lacks vector registers that the guest uses");
+        console_end(STATUS_HOST);
+    }
+    report("previrt: goes on");
+}

@@ -1,0 +1,43 @@
+/* Machine state: the guest stopped between two instructions, and taken up again. */
+#ifndef PREVIRT_STATE_H
+#define PREVIRT_STATE_H
+
+#include "core/types.h"
+#include "generated/machine-state.h"
+#include "generated/run.h"
+
+/* A piece of what is told, as it lies in the wedge's memory. */
+struct state_piece {
+    const void *at;
+    u32 size;
+};
+
+/*
+ * Stops the guest with all original bytes in its RAM, tells its state, and
+ * waits to be told to go on (state_go_on) or to end.
+ */
+void state_stop(void);
+void state_go_on(void);
+
+/*
+ * Takes up a guest: RAM holds what belongs there, `sites` are its patch table,
+ * the kernel's and behind them its modules'. Ends the run if this processor lacks something.
+ */
+void state_resume(const struct machine_state *state, struct patch_entry *sites, u32 domains);
+
+/* fpu.c. False: this processor has not all that is in use. */
+void fpu_take(struct machine_state *state);
+bool fpu_put(const struct machine_state *state);
+
+/* --- What a target provides --- */
+
+/* Where the state of the FPU is kept, as FXSAVE or XSAVE leave it, if not in the processor: else NULL. */
+const void *port_fpu_kept(void);
+/* Tells the launcher where to find the pieces, which follow each other. */
+void port_show_state(const struct state_piece *pieces, u32 count);
+/* Waits until there is input. */
+void port_wait_input(void);
+/* From now on guest time is `time`. */
+void port_set_time(u64 time);
+
+#endif
