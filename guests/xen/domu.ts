@@ -18,7 +18,8 @@ const DOMAIN_OVERHEAD = 16 * MiB;
 const DISK = '/dev/vda';
 const CONFIG_FILE_MODE = 0o644;
 
-export interface DomURun extends Pick<XenRun, 'commandLine' | 'console' | 'symbolize' | 'signal' | 'disk'> {
+export interface DomURun
+  extends Pick<XenRun, 'commandLine' | 'console' | 'commands' | 'symbolize' | 'signal' | 'disk'> {
   /** Bytes of the burned image. */
   readonly kernel: Uint8Array;
   readonly initrd?: Uint8Array | undefined;
@@ -56,6 +57,7 @@ export async function runDomU(run: DomURun): Promise<RunStatus> {
     spare: run.memory + DOMAIN_OVERHEAD,
     disk: run.disk,
     console: run.console,
+    commands: run.commands,
     symbolize: run.symbolize,
     signal: run.signal,
   });

@@ -40,11 +40,15 @@ export interface Moved {
 /** Milliseconds that a target has to take up a guest. */
 const PATIENCE = 120_000;
 
+/** How a message of the wedge begins. */
+const MESSAGE = 'previrt: ';
+
 /** One run, and the questions that its wedge has been asked. */
 class Run {
   readonly input = new PassThrough();
   readonly ended: Promise<RunStatus>;
   readonly #guest: Promise<RunningGuest>;
+  #words: string | undefined;
   readonly #killer = new AbortController();
   #hear: (line: string) => void = () => {};
 
@@ -55,10 +59,15 @@ class Run {
     });
     this.ended = start({
       console: { ...console, input: this.input },
-      commands: { attach: (guest) => attach(guest), heard: (line) => this.#hear(line) },
+      commands: { attach: (guest) => attach(guest), heard: (line) => this.#heard(line) },
       signal: AbortSignal.any([signal, this.#killer.signal]),
     });
     this.ended.catch(() => {}); // Whoever waits for the run is told.
+  }
+
+  #heard(line: string): void {
+    if (line.startsWith(MESSAGE)) this.#words = line.slice(MESSAGE.length);
+    this.#hear(line);
   }
 
   /** The first answer that `answer` finds in what the wedge says. @throws InputError if the run ends before */
@@ -101,6 +110,11 @@ class Run {
         return answer && 'goesOn' in answer ? true : undefined;
       },
     );
+  }
+
+  /** The last that its wedge has said. */
+  get words(): string | undefined {
+    return this.#words;
   }
 
   /** Ends it, wherever it is. */
@@ -198,7 +212,7 @@ export class Session {
         } catch (error) {
           await target.kill();
           await source.goesOn(GO_ON_COMMAND);
-          throw error;
+          throw new InputError(`it did not go on there: ${target.words ?? (error as Error).message}`);
         }
         this.#run = target;
         const stopped = performance.now() - since;

@@ -15,7 +15,7 @@
 
 enum {
     HERTZ = 1193182,
-    BACKLOG_SECONDS = 3,
+    BACKLOG_SECONDS = 1800, /* a guest that has moved, or stood still in a file, catches up within seconds */
     FAST_PERIOD = 24, /* clocks, 20 us: ticks that come faster are delivered in groups */
 };
 
@@ -141,7 +141,7 @@ static void raise_timer_irq(void) {
 }
 
 static void set_backlog(const struct i8254_channel *c, u64 owed) {
-    u32 limit = BACKLOG_SECONDS * HERTZ / c->period;
+    u32 limit = (u32)BACKLOG_SECONDS * HERTZ / c->period;
     pit->backlog = owed < limit ? (u32)owed : limit;
 }
 

@@ -1,0 +1,156 @@
+/** A guest moves between targets while it works, and nothing of its work is lost. Replay with PREVIRT_SEED. */
+
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import fc from 'fast-check';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { checkDisk, makeDisk } from '../../guests/linux/disk.ts';
+import { buildInitramfs } from '../../guests/linux/initramfs.ts';
+import { buildKernel } from '../../guests/linux/kernel.ts';
+import { request } from '../../src/cli/control.ts';
+import type { Place } from '../../src/cli/requests.ts';
+import type { Moved } from '../../src/migration/session.ts';
+import { RUN_STATUS } from '../../src/targets/target.ts';
+import { Guest, PREVIRT } from './guest.ts';
+import { POWER_OFF } from './scenarios.ts';
+
+const LIMIT = 120_000;
+const TEST_LIMIT = 600_000;
+const BUILD_LIMIT = 1_800_000;
+
+const SEED = Number(process.env.PREVIRT_SEED ?? Date.now() % 2 ** 31);
+
+const HOSTED: Place = { target: 'hosted' };
+const DOM0: Place = { target: 'xen' };
+const DOMU: Place = { target: 'xen', domain: 'domU' };
+
+/** Forks and computes; notes the time again and again; holds a pipe open; and writes a disk, if there is one. */
+const WORK = [
+  '(while :; do seq 20000 | md5sum; done) > /tmp/sums &',
+  '(while :; do cut -d" " -f1 /proc/uptime; sleep 0.1; done) > /tmp/times &',
+  '(sleep 1; echo through the pipe; sleep 10000) | cat > /tmp/piped &',
+];
+const DISK_WORK = [
+  'mkdir -p /mnt && mount -t ext2 /dev/vda /mnt',
+  '(n=0; while [ ! -e /tmp/enough ]; do n=$((n+1)); seq $n 9999 > /mnt/f$((n%8)); sync; seq $n 9999 | cmp - /mnt/f$((n%8)); done; echo over) > /tmp/differs 2>&1 &',
+];
+
+/** What the work has come to, each line with what it has to say. */
+const CHECKS: readonly (readonly [string, RegExp])[] = [
+  [
+    'until [ $(wc -l < /tmp/sums) -gt 3 ]; do sleep 0.1; done; sort -u /tmp/sums',
+    /^e071f707df7bbeee2a6a1eb48011ddd0 {2}-\r$/m,
+  ],
+  [
+    `awk '$1 < last { back++ } { last = $1 } END { print back+0, "steps back" }' /tmp/times`,
+    /^0 steps back\r$/m,
+  ],
+  ['cat /tmp/piped', /^through the pipe\r$/m],
+];
+const DISK_CHECKS: readonly (readonly [string, RegExp])[] = [
+  [
+    'touch /tmp/enough; until grep -q over /tmp/differs; do sleep 0.1; done; echo $(grep -vc over /tmp/differs) differ; umount /mnt',
+    /^0 differ\r$/m,
+  ],
+];
+
+/** The guest's clock is ours, but for the second that its real-time clock counts. */
+async function checkClock(guest: Guest): Promise<void> {
+  guest.send('echo now $(date +%s)\n');
+  const [, seconds] = await guest.expect(/now (\d+)\r/, LIMIT);
+  expect(Math.abs(Number(seconds) - Date.now() / 1000)).toBeLessThan(10);
+}
+
+let folder: string;
+let guest: Guest | undefined;
+beforeAll(() => void spawnSync(PREVIRT, ['--help']), BUILD_LIMIT);
+afterEach(async () => {
+  await guest?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface Journey {
+  readonly start: Place;
+  readonly places: readonly Place[];
+  readonly disk?: boolean;
+  /** Milliseconds that it runs in between, at most. */
+  readonly stay: number;
+}
+
+async function start({ start: place, disk = false }: Journey, more: readonly string[]): Promise<string> {
+  folder = mkdtempSync(join(tmpdir(), 'previrt-migrate-'));
+  const control = join(folder, 'control');
+  const { vmlinux } = await buildKernel('annotated');
+  const args = [vmlinux, '--target', place.target, '--control', control, ...more];
+  if (place.domain) args.push('--domain', place.domain);
+  args.push('--initrd', await buildInitramfs('glibc'));
+  if (disk) {
+    const content = join(folder, 'content');
+    mkdirSync(content);
+    await makeDisk(join(folder, 'disk'), 16 * 2 ** 20, content);
+    args.push('--disk', join(folder, 'disk'));
+  }
+  guest = new Guest(args);
+  await guest.expect(/guest# /, LIMIT);
+  return control;
+}
+
+async function travel(journey: Journey): Promise<void> {
+  const control = await start(journey, ['--cpu', 'pentium3']);
+  for (const line of [...WORK, ...(journey.disk ? DISK_WORK : [])]) {
+    guest!.send(`${line}\n`);
+    await guest!.expect(/guest# /, LIMIT);
+  }
+  const stays = fc.sample(fc.integer({ min: 0, max: journey.stay }), {
+    seed: SEED,
+    numRuns: journey.places.length,
+  });
+  for (const [index, place] of journey.places.entries()) {
+    await setTimeout(stays[index]!);
+    const { stopped } = await request<Moved>(control, { migrate: place });
+    expect(stopped).toBeGreaterThan(0);
+  }
+  await checkClock(guest!);
+  for (const [line, expected] of [...CHECKS, ...(journey.disk ? DISK_CHECKS : [])]) {
+    guest!.send(`${line}\n`);
+    await guest!.expect(expected, LIMIT);
+  }
+  guest!.send(`${POWER_OFF[0]}\n`);
+  expect((await guest!.end(LIMIT)).status).toBe(RUN_STATUS.done);
+  if (journey.disk) await checkDisk(join(folder, 'disk'));
+}
+
+describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
+  it(
+    'from process to process, 10 times, with a disk',
+    () => travel({ start: HOSTED, places: Array(10).fill(HOSTED), disk: true, stay: 1000 }),
+    TEST_LIMIT,
+  );
+  it(
+    'to Xen and back, and to Xen again, as its initial domain',
+    () => travel({ start: HOSTED, places: [DOM0, HOSTED, DOM0, DOM0], stay: 1000 }),
+    TEST_LIMIT,
+  );
+  it(
+    'from Xen under its toolstack to a process and back, with a disk',
+    () => travel({ start: DOMU, places: [HOSTED, DOMU], disk: true, stay: 2000 }),
+    TEST_LIMIT,
+  );
+  it(
+    'nowhere, where the processor lacks what it knows of: it goes on where it was',
+    async () => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, []);
+      guest!.send('uptime > /tmp/before; echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      await expect(request(control, { migrate: DOM0 })).rejects.toThrow(/lacks|did not/);
+      guest!.send('cat /tmp/file\n');
+      await guest!.expect(/^kept\r$/m, LIMIT);
+      guest!.send(`${POWER_OFF[0]}\n`);
+      expect((await guest!.end(LIMIT)).status).toBe(RUN_STATUS.done);
+    },
+    TEST_LIMIT,
+  );
+});
