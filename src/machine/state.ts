@@ -7,9 +7,11 @@
  * real segment registers, pending work) is not part of it.
  */
 
-import { defineStruct } from '../x86/struct.ts';
+import { defineRecord, type RecordOf } from '../elf/record.ts';
+import type { OwnedPatchEntry } from '../sites/patch-table.ts';
 import { CPU } from './cpu.ts';
 import { MACHINE_DEVICES } from './devices.ts';
+import type { Ram } from './ram.ts';
 
 /** "PVMS" in memory order. */
 export const STATE_MAGIC = 0x534d5650;
@@ -33,7 +35,7 @@ export const FEATURE_WORDS = [
   { name: 'd.1.eax', leaf: 0xd, subleaf: 1, register: 'eax' },
 ] as const;
 
-export const MACHINE_STATE = defineStruct(
+export const MACHINE_STATE = defineRecord(
   'machine_state',
   'The machine between two instructions, but for RAM.',
   [
@@ -61,3 +63,17 @@ export const MACHINE_STATE = defineStruct(
     ['fpu', ['u8', FPU_SIZE], 'x87, SSE and what follows'],
   ],
 );
+
+/** The state itself: without what says how it is laid out, and how many sites follow. */
+export type MachineState = Omit<
+  RecordOf<typeof MACHINE_STATE>,
+  'magic' | 'version' | 'site_count' | 'module_site_count' | 'reserved'
+>;
+
+/** A machine that stands still, between two of its instructions. */
+export interface Machine {
+  readonly state: MachineState;
+  /** The kernel's sites (owner 0) by address, then those of its modules by address. */
+  readonly sites: readonly OwnedPatchEntry[];
+  readonly ram: Ram;
+}
