@@ -23,6 +23,15 @@ export function readInput(path: string): Uint8Array {
   }
 }
 
+/** A descriptor to read from. @throws CliError if it cannot be opened. */
+export function openInput(path: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    throw systemError(error, 'read', path);
+  }
+}
+
 const statOrUndefined = (path: string) => statSync(path, { throwIfNoEntry: false });
 
 /**
@@ -31,22 +40,33 @@ const statOrUndefined = (path: string) => statSync(path, { throwIfNoEntry: false
  * @throws CliError if it cannot be written; nothing is left behind.
  */
 export function writeOutput(path: string, bytes: Uint8Array, mode = 0o644): void {
+  const existing = statOrUndefined(path);
+  if (existing && !existing.isFile() && !existing.isDirectory()) {
+    // A pipe or a device is written through, not replaced.
+    writeFileSync(path, bytes);
+    return;
+  }
+  replaceFile(path, mode, (file) => {
+    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
+  });
+}
+
+/**
+ * The same for a file that `write` writes, by its descriptor.
+ * @throws CliError if it cannot be written, and what `write` throws; nothing is left behind.
+ */
+export function replaceFile(path: string, mode: number, write: (file: number) => void): void {
   let temporary: string | undefined;
   try {
     const existing = statOrUndefined(path);
     if (existing?.isDirectory())
       throw new CliError(`cannot write ${path}: is a directory`, 'give a file name');
-    if (existing && !existing.isFile()) {
-      // A pipe or a device is written through, not replaced.
-      writeFileSync(path, bytes);
-      return;
-    }
     const target = existing ? realpathSync(path) : path;
     const candidate = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`);
     const file = openSync(candidate, 'wx', existing ? existing.mode & 0o777 : mode);
     temporary = candidate;
     try {
-      for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
+      write(file);
     } finally {
       closeSync(file);
     }

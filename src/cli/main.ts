@@ -9,7 +9,9 @@ import { registerInspect } from './inspect.ts';
 import { registerMigrate } from './migrate.ts';
 import { registerProfile } from './profile.ts';
 import { registerReburn } from './reburn.ts';
+import { registerResume } from './resume.ts';
 import { registerRun } from './run.ts';
+import { registerSnapshot } from './snapshot.ts';
 import { registerUnburn } from './unburn.ts';
 import { registerXlConfig } from './xl-config.ts';
 
@@ -21,7 +23,9 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerProfile,
   registerMigrate,
   registerReburn,
+  registerResume,
   registerRun,
+  registerSnapshot,
   registerUnburn,
   registerXlConfig,
 ];

@@ -1,9 +1,13 @@
 /** What may be asked of a run through its control socket, and who does it. */
 
+import { statSync } from 'node:fs';
+import { isAbsolute } from 'node:path';
 import { InputError } from '../elf/input-error.ts';
-import type { Session } from '../migration/session.ts';
+import { writeStateFile } from '../machine/state-writer.ts';
+import type { Moved, Session } from '../migration/session.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
+import { replaceFile } from './files.ts';
 import { findTarget } from './targets.ts';
 
 /** What of a run stays as it is when its guest moves. */
@@ -18,6 +22,21 @@ export interface Place {
   readonly domain?: 'dom0' | 'domU' | undefined;
 }
 
+/** Bytes of what stat counts. */
+const STAT_BLOCK = 512;
+
+/** A file that a snapshot is wanted in. */
+interface Wanted {
+  /** Absolute. */
+  readonly file: string;
+  readonly compress: boolean;
+}
+
+export interface Snapshot extends Moved {
+  /** That the file takes. */
+  readonly bytes: number;
+}
+
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 const isDomain = (name: unknown): name is DomainName =>
@@ -29,6 +48,9 @@ const isPlace = (value: unknown): value is Place =>
   [undefined, 'dom0', 'domU'].includes(value.domain as string | undefined) &&
   (value.machine === undefined || isText(value.machine));
 
+const isWanted = (value: unknown): value is Wanted =>
+  isObject(value) && isText(value.file) && isAbsolute(value.file) && typeof value.compress === 'boolean';
+
 async function move(
   session: Session,
   { target: name, machine, domain }: Place,
@@ -37,7 +59,17 @@ async function move(
   const target = await findTarget(name, machine);
   if (!target.resume) throw new InputError(`a guest cannot go on on ${name} yet`);
   const resume = target.resume;
-  return session.move((state) => (surroundings) => resume({ ...surroundings, ...lasting, domain, state }));
+  return session.move(
+    (machine) => (surroundings) => resume({ ...surroundings, ...lasting, domain, machine }),
+  );
+}
+
+/** The state of the guest, in a file that only its owner may read. */
+function snapshot(session: Session, { file, compress }: Wanted): Promise<Snapshot> {
+  return session.standStill((machine) => {
+    replaceFile(file, 0o600, (descriptor) => writeStateFile(descriptor, machine, { compress }));
+    return { bytes: statSync(file).blocks * STAT_BLOCK };
+  });
 }
 
 /** @throws InputError from what it returns, for what is no request */
@@ -45,11 +77,12 @@ export const answerer =
   (session: Session, lasting: Lasting): Answerer =>
   async (request) => {
     if (isObject(request)) {
-      const { reburn, migrate } = request;
+      const { reburn, migrate, snapshot: wanted } = request;
       if (Array.isArray(reburn) && reburn.every(isDomain)) return session.reburn(reburn);
       if (isPlace(migrate)) return move(session, migrate, lasting);
+      if (isWanted(wanted)) return snapshot(session, wanted);
     }
     throw new InputError(
-      `a request is {"reburn": [domains]} or {"migrate": {"target": name}}; domains: ${Object.keys(DOMAINS).join(', ')}`,
+      `a request is {"reburn": [domains]}, {"migrate": {"target": name}} or {"snapshot": {"file": path, "compress": false}}; domains: ${Object.keys(DOMAINS).join(', ')}`,
     );
   };

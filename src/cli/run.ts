@@ -1,24 +1,20 @@
 /** `previrt run`: boots a kernel on a target, console on standard input and output. */
 
 import { createHash } from 'node:crypto';
-import { Socket } from 'node:net';
 import { basename } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type ElfImage, parseElf } from '../elf/image.ts';
 import { PROCESSORS, type ProcessorName } from '../machine/state.ts';
 import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
-import { Session, type Start } from '../migration/session.ts';
 import { formatCounts } from '../report/counts.ts';
 import { COUNT } from '../targets/boot-layout.ts';
 import { CountsCollector } from '../targets/counts.ts';
-import type { GuestConsole, RunStatus } from '../targets/target.ts';
-import { openControl } from './control.ts';
 import { CliError, inPlace } from './errors.ts';
 import { readInput, writeOutput } from './files.ts';
+import { hold } from './hold.ts';
 import { readKernel } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
 import { encodeProfile } from './profile.ts';
-import { answerer, type Lasting } from './requests.ts';
 import { DEFAULT_TARGET, findTarget, TARGETS } from './targets.ts';
 
 interface RunFlags {
@@ -67,7 +63,7 @@ export function registerRun(program: Command): void {
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <text>', 'more arguments for the kernel', '')
     .option('--disk <file>', 'image of a disk, written in place')
-    .option('--control <path>', 'make a socket there, for previrt reburn and previrt migrate')
+    .option('--control <path>', 'make a socket there, for previrt reburn, migrate and snapshot')
     .addOption(
       new Option('--isolation <kind>', 'hosted: what keeps user code from the guest kernel (nothing, today)')
         .choices(['none'])
@@ -107,28 +103,6 @@ function report(told: CountsCollector, { stats, json, profile }: RunFlags): void
   if (profile !== undefined) writeOutput(profile, encodeProfile(counts.places));
 }
 
-/** Runs a guest of which something may be asked meanwhile. */
-async function hold(
-  path: string,
-  lasting: Lasting,
-  console: GuestConsole,
-  signal: AbortSignal,
-  start: Start,
-): Promise<RunStatus> {
-  let session: Session | undefined;
-  const close = await openControl(path, (request) => answerer(session!, lasting)(request));
-  const type = (bytes?: Buffer): void => session!.type(bytes);
-  try {
-    session = new Session(start, console, signal);
-    process.stdin.on('data', type).on('end', type);
-    return await session.ended();
-  } finally {
-    process.stdin.off('data', type).off('end', type).pause();
-    if (process.stdin instanceof Socket) process.stdin.unref();
-    close();
-  }
-}
-
 async function run(image: string, flags: RunFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   if (flags.control !== undefined && target.name === 'bare')
@@ -141,26 +115,13 @@ async function run(image: string, flags: RunFlags): Promise<void> {
     throw new CliError('there is nothing to count on bare', 'take --target hosted or xen');
   if (flags.json && !flags.stats) throw new CliError('--json is for --stats');
   const told = counting ? new CountsCollector() : undefined;
-  const terminal = process.stdin.isTTY === true;
-  const ended = new AbortController();
-  const end = () => ended.abort();
-  process.once('SIGINT', end).once('SIGTERM', end).once('SIGHUP', end);
   const memory = flags.memory ?? (await usualMemory(elf));
   const counts = (flags.stats ? COUNT.DOMAINS : 0) | (flags.profile === undefined ? 0 : COUNT.PLACES);
   const { append, disk, domain } = flags;
   const started = { elf, memory, processor: flags.cpu, initrd, append, disk, domain, counts, told };
-  const console = { input: 0, output: 1, messages: 2, terminal };
-  if (terminal) process.stdin.setRawMode(true);
-  try {
-    process.exitCode =
-      flags.control === undefined
-        ? await target.run({ ...started, console, signal: ended.signal })
-        : await hold(flags.control, { disk }, console, ended.signal, (surroundings) =>
-            target.run({ ...started, ...surroundings }),
-          );
-  } finally {
-    if (terminal) process.stdin.setRawMode(false);
-  }
+  process.exitCode = await hold(flags.control, { disk }, (surroundings) =>
+    target.run({ ...started, ...surroundings }),
+  );
   if (told) report(told, flags);
   const digest = createHash('sha256').update(file).digest('hex');
   process.stderr.write(`previrt: ${basename(image)}, SHA-256 ${digest}, ran on ${target.name}\n`);

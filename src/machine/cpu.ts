@@ -6,9 +6,9 @@
  * and write its hot words (IF, pending, selectors) without leaving 32-bit code.
  */
 
-import { defineStruct } from '../x86/struct.ts';
+import { defineRecord, type RecordOf } from '../elf/record.ts';
 
-export const SEGMENT = defineStruct(
+export const SEGMENT = defineRecord(
   'segment',
   'A segment register with its descriptor cache (SDM vol. 3A 3.4.3).',
   [
@@ -19,12 +19,12 @@ export const SEGMENT = defineStruct(
   ],
 );
 
-export const TABLE_REGISTER = defineStruct('table_register', 'GDTR or IDTR.', [
+export const TABLE_REGISTER = defineRecord('table_register', 'GDTR or IDTR.', [
   ['base', 'u32', 'guest-virtual'],
   ['limit', 'u32', 'bytes minus one'],
 ]);
 
-export const CPU = defineStruct('cpu', 'The virtual CPU.', [
+export const CPU = defineRecord('cpu', 'The virtual CPU.', [
   ['gpr', ['u32', 8], 'eax ecx edx ebx esp ebp esi edi, in the order of their encoding'],
   ['eip', 'u32', ''],
   ['eflags', 'u32', 'what the processor itself holds: all but IF, IOPL and VM, which are virtual'],
@@ -55,3 +55,5 @@ export const CPU = defineStruct('cpu', 'The virtual CPU.', [
   ['xcr0', 'u64', 'extended control register 0'],
   ['pdpte', ['u64', 4], "PAE paging's page-directory-pointer-table entries, loaded with CR3"],
 ]);
+
+export type Cpu = RecordOf<typeof CPU>;

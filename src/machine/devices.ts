@@ -6,9 +6,10 @@
  * otherwise; `NEVER`, all ones, stands for no time at all.
  */
 
-import { cStruct, defineStruct } from '../x86/struct.ts';
+import { defineRecord } from '../elf/record.ts';
+import { cStruct } from '../x86/struct.ts';
 
-export const I8259 = defineStruct('i8259', 'One 8259A interrupt controller.', [
+export const I8259 = defineRecord('i8259', 'One 8259A interrupt controller.', [
   ['irr', 'u8', 'interrupt request register'],
   ['isr', 'u8', 'in-service register'],
   ['imr', 'u8', 'interrupt mask register (OCW1)'],
@@ -27,7 +28,7 @@ export const I8259 = defineStruct('i8259', 'One 8259A interrupt controller.', [
   ['reserved', 'u8', ''],
 ]);
 
-export const I8254_CHANNEL = defineStruct('i8254_channel', 'One counter of the 8254.', [
+export const I8254_CHANNEL = defineRecord('i8254_channel', 'One counter of the 8254.', [
   ['start', 'u64', 'when the counting element was loaded; moved on while the gate holds it'],
   ['held', 'u64', 'nanoseconds counted before the gate stopped it; valid if not running'],
   ['reload_at', 'u64', 'when a count written in mode 2 or 3 takes effect, or NEVER'],
@@ -53,14 +54,14 @@ export const I8254_CHANNEL = defineStruct('i8254_channel', 'One counter of the 8
   ['reserved', 'u8', ''],
 ]);
 
-export const I8254 = defineStruct('i8254', 'The interval timer.', [
+export const I8254 = defineRecord('i8254', 'The interval timer.', [
   ['channels', [I8254_CHANNEL, 3], 'IRQ 0, memory refresh, speaker'],
   ['deadline', 'u64', 'the next rising edge of channel 0 that matters'],
   ['backlog', 'u32', 'periods of channel 0 that passed without an interrupt and are owed'],
   ['reserved', 'u32', ''],
 ]);
 
-export const MC146818 = defineStruct('mc146818', 'The real-time clock and its battery-backed memory.', [
+export const MC146818 = defineRecord('mc146818', 'The real-time clock and its battery-backed memory.', [
   ['offset', 's64', 'what the guest added to the wall clock, in nanoseconds'],
   ['second', 'u64', 'the last second whose update was passed on'],
   ['periodic', 'u64', 'the last periodic tick that was passed on'],
@@ -70,7 +71,7 @@ export const MC146818 = defineStruct('mc146818', 'The real-time clock and its ba
   ['reserved', ['u8', 7], ''],
 ]);
 
-export const UART16550 = defineStruct('uart16550', 'The serial port COM1.', [
+export const UART16550 = defineRecord('uart16550', 'The serial port COM1.', [
   ['deadline', 'u64', 'when the character timeout is due'],
   ['rbr', 'u8', 'the last byte received without FIFO'],
   ['ier', 'u8', ''],
@@ -90,7 +91,7 @@ export const UART16550 = defineStruct('uart16550', 'The serial port COM1.', [
   ['fifo', ['u8', 16], ''],
 ]);
 
-export const PCI = defineStruct(
+export const PCI = defineRecord(
   'pci',
   'PCI configuration mechanism 1 and what can be written in its space.',
   [
@@ -105,7 +106,7 @@ export const PCI = defineStruct(
   ],
 );
 
-export const VIRTIO_BLK = defineStruct('virtio_blk', 'The disk: virtio 1.1, with the legacy interface too.', [
+export const VIRTIO_BLK = defineRecord('virtio_blk', 'The disk: virtio 1.1, with the legacy interface too.', [
   ['queue_desc', 'u64', 'guest-physical address of the descriptors'],
   ['queue_driver', 'u64', 'of the available ring'],
   ['queue_device', 'u64', 'of the used ring'],
@@ -124,14 +125,14 @@ export const VIRTIO_BLK = defineStruct('virtio_blk', 'The disk: virtio 1.1, with
   ['reserved', ['u8', 7], ''],
 ]);
 
-export const SYSTEM_PORTS = defineStruct('system_ports', 'Ports that belong to the board.', [
+export const SYSTEM_PORTS = defineRecord('system_ports', 'Ports that belong to the board.', [
   ['port_61', 'u8', 'bits 0 and 1: gate of channel 2, speaker'],
   ['port_92', 'u8', 'bit 1: A20'],
   ['port_cf9', 'u8', 'reset control'],
   ['reserved', ['u8', 5], ''],
 ]);
 
-export const MACHINE_DEVICES = defineStruct('machine_devices', 'All devices of the virtual PC.', [
+export const MACHINE_DEVICES = defineRecord('machine_devices', 'All devices of the virtual PC.', [
   ['i8259', [I8259, 2], 'master, slave'],
   ['i8254', I8254, ''],
   ['mc146818', MC146818, ''],

@@ -7,10 +7,11 @@
  * real segment registers, pending work) is not part of it.
  */
 
-import type { GuestPhysical } from '../x86/address.ts';
-import { defineStruct } from '../x86/struct.ts';
+import { defineRecord, type RecordOf } from '../elf/record.ts';
+import type { OwnedPatchEntry } from '../sites/patch-table.ts';
 import { CPU } from './cpu.ts';
 import { MACHINE_DEVICES } from './devices.ts';
+import type { Ram } from './ram.ts';
 
 /** "PVMS" in memory order. */
 export const STATE_MAGIC = 0x534d5650;
@@ -44,7 +45,7 @@ export const PROCESSORS = {
 
 export type ProcessorName = keyof typeof PROCESSORS;
 
-export const MACHINE_STATE = defineStruct(
+export const MACHINE_STATE = defineRecord(
   'machine_state',
   'The machine between two instructions, but for RAM.',
   [
@@ -73,19 +74,16 @@ export const MACHINE_STATE = defineStruct(
   ],
 );
 
-/** RAM of a guest that stands still. */
-export interface RamSource {
-  /** Bytes. */
-  readonly size: number;
-  /** Fills `into` with the bytes from a guest-physical address on. @throws InputError if they cannot be had */
-  read(address: GuestPhysical, into: Uint8Array): void;
-}
+/** The state itself: without what says how it is laid out, and how many sites follow. */
+export type MachineState = Omit<
+  RecordOf<typeof MACHINE_STATE>,
+  'magic' | 'version' | 'site_count' | 'module_site_count' | 'reserved'
+>;
 
-/** A guest that stands still between two of its instructions. */
-export interface MachineState {
-  /** MACHINE_STATE. Its RAM holds the guest's own bytes at all sites. */
-  readonly machine: Uint8Array;
-  /** PATCH_ENTRY each, the kernel's and behind them its modules'. */
-  readonly sites: Uint8Array;
-  readonly ram: RamSource;
+/** A machine that stands still, between two of its instructions. */
+export interface Machine {
+  readonly state: MachineState;
+  /** The kernel's sites (owner 0) by address, then those of its modules by address. */
+  readonly sites: readonly OwnedPatchEntry[];
+  readonly ram: Ram;
 }

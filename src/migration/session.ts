@@ -9,7 +9,7 @@
 
 import { PassThrough } from 'node:stream';
 import { InputError } from '../elf/input-error.ts';
-import type { MachineState } from '../machine/state.ts';
+import type { Machine } from '../machine/state.ts';
 import {
   END_COMMAND,
   GO_ON_COMMAND,
@@ -94,7 +94,7 @@ class Run {
     }
   }
 
-  async stop(): Promise<MachineState> {
+  async stop(): Promise<Machine> {
     const answer = await this.ask((guest) => guest.send(STOP_COMMAND), stateAnswer);
     if ('refused' in answer) throw new InputError(answer.refused);
     if (!('stopped' in answer)) throw new InputError('the wedge does not stand still');
@@ -181,13 +181,13 @@ export class Session {
   }
 
   /** Lets `look` have the state of the guest, which stands still meanwhile and goes on then, whatever happens. */
-  standStill<T>(look: (state: MachineState) => Promise<T> | T): Promise<T & Moved> {
+  standStill<T>(look: (machine: Machine) => Promise<T> | T): Promise<T & Moved> {
     return this.#inTurn(async () => {
       const run = this.#run;
-      const state = await run.stop();
+      const machine = await run.stop();
       const since = performance.now();
       try {
-        const result = await look(state);
+        const result = await look(machine);
         return { ...result, stopped: performance.now() - since };
       } finally {
         await run.goesOn(GO_ON_COMMAND);
@@ -199,14 +199,14 @@ export class Session {
    * Moves the guest to another run, which `resume` starts.
    * @throws InputError if it could not be taken up there: it goes on where it was
    */
-  move(resume: (state: MachineState) => Start): Promise<Moved> {
+  move(resume: (machine: Machine) => Start): Promise<Moved> {
     return this.#inTurn(async () => {
       const source = this.#run;
       this.#typed = [];
       try {
-        const state = await source.stop();
+        const machine = await source.stop();
         const since = performance.now();
-        const target = new Run(resume(state), this.#console, this.#signal);
+        const target = new Run(resume(machine), this.#console, this.#signal);
         try {
           await within(PATIENCE, target.goesOn());
         } catch (error) {

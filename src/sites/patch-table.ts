@@ -75,7 +75,25 @@ export const patchEntry = (site: Site, entry: number): PatchEntry => ({
   original: site.original,
 });
 
+/** An entry as a running guest has it. */
+export interface OwnedPatchEntry extends PatchEntry {
+  /** The module that it belongs to, as the guest knows it; 0: the kernel. */
+  readonly owner: number;
+}
+
 const ORIGINAL_SIZE = 16;
+
+/** The entries alone, one behind the other. */
+export function encodeEntries(entries: readonly OwnedPatchEntry[]): Uint8Array {
+  const out = new Uint8Array(entries.length * PATCH_ENTRY.size);
+  const view = viewOf(out);
+  entries.forEach((entry, index) => {
+    const original = new Uint8Array(ORIGINAL_SIZE);
+    original.set(entry.original);
+    writeStruct(PATCH_ENTRY, view, index * PATCH_ENTRY.size, { ...entry, original, next: 0 });
+  });
+  return out;
+}
 
 /** @param entries sorted by address */
 export function encodePatchTable(entries: readonly PatchEntry[]): Uint8Array {
@@ -88,22 +106,10 @@ export function encodePatchTable(entries: readonly PatchEntry[]): Uint8Array {
     count: entries.length,
     reserved: 0,
   });
-  entries.forEach((entry, index) => {
-    const original = new Uint8Array(ORIGINAL_SIZE);
-    original.set(entry.original);
-    writeStruct(PATCH_ENTRY, view, PATCH_TABLE_HEADER.size + index * PATCH_ENTRY.size, {
-      ...entry,
-      original,
-      owner: 0,
-      next: 0,
-    });
-  });
+  const owned = entries.map((entry) => ({ ...entry, owner: 0 }));
+  out.set(encodeEntries(owned), PATCH_TABLE_HEADER.size);
   return out;
 }
-
-/** The entries alone. @param entries sorted by address */
-export const encodePatchEntries = (entries: readonly PatchEntry[]): Uint8Array =>
-  encodePatchTable(entries).subarray(PATCH_TABLE_HEADER.size);
 
 interface Header {
   readonly magic: number;
@@ -122,14 +128,27 @@ export function decodePatchTable(bytes: Uint8Array): PatchEntry[] {
     throw new InputError(`the patch table has version ${header.version}, not ${PATCH_TABLE_VERSION}`);
   if (bytes.length !== PATCH_TABLE_HEADER.size + header.count * PATCH_ENTRY.size)
     throw new InputError(`the patch table of ${header.count} entries has ${bytes.length} bytes`);
+  return decodeEntries(bytes.subarray(PATCH_TABLE_HEADER.size), 0).map(({ owner: _, ...entry }) => entry);
+}
+
+/**
+ * Whole entries, sorted by address.
+ * @param first number of the first of them, for messages
+ * @throws InputError if they are not in order or one is too long
+ */
+export function decodeEntries(bytes: Uint8Array, first: number): OwnedPatchEntry[] {
+  const view = viewOf(bytes);
   let end = 0;
-  return Array.from({ length: header.count }, (_, index) => {
-    const offset = PATCH_TABLE_HEADER.size + index * PATCH_ENTRY.size;
-    const { original, ...entry } = readStruct<PatchEntry>(PATCH_ENTRY, view, offset, `patch entry ${index}`);
+  return Array.from({ length: bytes.length / PATCH_ENTRY.size }, (_, index) => {
+    const what = `patch entry ${first + index}`;
+    const { original, ...entry } = readStruct<OwnedPatchEntry>(
+      PATCH_ENTRY,
+      view,
+      index * PATCH_ENTRY.size,
+      what,
+    );
     if (entry.address < end || entry.length > ORIGINAL_SIZE)
-      throw new InputError(
-        `patch entry ${index} (${formatAddress(entry.address)}) is out of order or too long`,
-      );
+      throw new InputError(`${what} (${formatAddress(entry.address)}) is out of order or too long`);
     end = entry.address + entry.length;
     return {
       address: guestVirtual(entry.address),
@@ -140,6 +159,7 @@ export function decodePatchTable(bytes: Uint8Array): PatchEntry[] {
       flags: entry.flags,
       entry: entry.entry,
       original: original.slice(0, entry.length),
+      owner: entry.owner,
     };
   });
 }

@@ -5,20 +5,20 @@
 
 import { viewOf, writeStruct } from '../elf/codec.ts';
 import type { BootPlan } from '../machine/boot-plan.ts';
-import { PROCESSORS, type ProcessorName } from '../machine/state.ts';
-import { PATCH_ENTRY } from '../sites/patch-table.ts';
+import { MACHINE_STATE, PROCESSORS, type ProcessorName } from '../machine/state.ts';
+import { encodePatchTable, PATCH_ENTRY, PATCH_TABLE_HEADER, type PatchEntry } from '../sites/patch-table.ts';
 import { domainMask } from '../substitution/burn-info.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './boot-layout.ts';
 
 export interface BootFileOptions {
-  /** A guest that goes on: its machine state but for RAM. */
-  readonly machine?: Uint8Array;
+  /** A guest that goes on: its machine state and, behind it, its sites. */
+  readonly resumed?: Uint8Array;
   readonly plan: BootPlan;
   /** Bytes of guest RAM. */
   readonly ramSize: number;
-  /** PATCH_ENTRY each. */
-  readonly sites: Uint8Array;
+  /** Of a guest that starts. */
+  readonly sites: readonly PatchEntry[];
   /** Guest-virtual minus guest-physical address of the kernel, as linked. */
   readonly linkOffset: number;
   /** Domains that modules are to be burned for. */
@@ -43,7 +43,10 @@ const PATTERN_SIZE = 64;
 
 /** @throws RangeError if the panic pattern is too long. */
 export function bootFile(options: BootFileOptions): Uint8Array {
-  const { plan, sites, machine, alignment = 1 } = options;
+  const { plan, resumed, alignment = 1 } = options;
+  const sites =
+    resumed?.subarray(MACHINE_STATE.size) ??
+    encodePatchTable(options.sites).subarray(PATCH_TABLE_HEADER.size);
   const eight = (offset: number): number => Math.ceil(offset / 8) * 8;
   const align = (offset: number): number => Math.ceil(offset / alignment) * alignment;
   const pattern = new Uint8Array(PATTERN_SIZE);
@@ -51,7 +54,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
   const chunksOffset = BOOT_HEADER.size;
   const sitesOffset = chunksOffset + plan.chunks.length * BOOT_CHUNK.size;
   const stateOffset = eight(sitesOffset + sites.length);
-  const dataOffset = align(stateOffset + (machine?.length ?? 0));
+  const dataOffset = align(stateOffset + (resumed ? MACHINE_STATE.size : 0));
   const dataSize = plan.chunks.reduce((sum, chunk) => sum + align(chunk.bytes.length), 0);
   const out = new Uint8Array(dataOffset + dataSize);
   const view = viewOf(out);
@@ -77,7 +80,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     escape: options.escape ? 1 : 0,
     features: new Uint8Array(Uint32Array.from(PROCESSORS[options.processor ?? 'host']).buffer),
     counts: options.counts ?? 0,
-    state_offset: machine ? stateOffset : 0,
+    state_offset: resumed ? stateOffset : 0,
     reserved: 0,
   });
   let offset = dataOffset;
@@ -88,6 +91,6 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     offset += align(chunk.bytes.length);
   });
   out.set(sites, sitesOffset);
-  if (machine) out.set(machine, stateOffset);
+  if (resumed) out.set(resumed.subarray(0, MACHINE_STATE.size), stateOffset);
   return out;
 }

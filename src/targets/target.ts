@@ -2,7 +2,7 @@
 
 import type { Readable } from 'node:stream';
 import type { ElfImage } from '../elf/image.ts';
-import type { MachineState, ProcessorName } from '../machine/state.ts';
+import type { Machine, ProcessorName } from '../machine/state.ts';
 import { USUAL_DOMAINS } from '../substitution/select.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { CountsCollector } from './counts.ts';
@@ -42,7 +42,7 @@ export interface RunningGuest {
   /** One of the commands of command.ts. */
   send(command: Uint8Array): void;
   /** Its state, once its wedge has said `stopped` with these words; until it goes on. @throws InputError if it cannot be had */
-  state(words: string): MachineState;
+  state(words: string): Machine;
 }
 
 /** What is asked of the wedge while the guest runs. */
@@ -66,7 +66,7 @@ export interface GuestConsole {
 /** As RunOptions, for a guest that goes on. */
 export interface ResumeOptions
   extends Pick<RunOptions, 'disk' | 'domain' | 'console' | 'commands' | 'counts' | 'told' | 'signal'> {
-  readonly state: MachineState;
+  readonly machine: Machine;
   /** What it was booted from, for names in messages. */
   readonly elf?: ElfImage | undefined;
 }

@@ -6,13 +6,9 @@
 
 import { viewOf } from '../elf/codec.ts';
 import { InputError } from '../elf/input-error.ts';
-import {
-  MACHINE_STATE,
-  type MachineState,
-  type RamSource,
-  STATE_MAGIC,
-  STATE_VERSION,
-} from '../machine/state.ts';
+import type { Ram } from '../machine/ram.ts';
+import { MACHINE_STATE, type Machine } from '../machine/state.ts';
+import { decodeMachineState } from '../machine/state-blob.ts';
 import { PATCH_ENTRY, PATCH_GUESTS, PATCH_NOT_BURNED, PATCH_TRAPS } from '../sites/patch-table.ts';
 import { offsetOf } from '../x86/struct.ts';
 
@@ -24,38 +20,28 @@ const NEXT = offsetOf(PATCH_ENTRY, 'next');
 /** What stays of how a site was burned: whether it is the guest's own by now, or was never annotated. */
 const LASTING: readonly number[] = [PATCH_GUESTS, PATCH_TRAPS];
 
-/** Entries without what this target had burned. */
-function lasting(sites: Uint8Array): Uint8Array {
-  const view = viewOf(sites);
-  for (let offset = 0; offset < sites.length; offset += PATCH_ENTRY.size) {
+/** Takes out of the entries what this target had burned. */
+function forgetBurned(entries: Uint8Array): void {
+  const view = viewOf(entries);
+  for (let offset = 0; offset < entries.length; offset += PATCH_ENTRY.size) {
     const was = view.getUint32(offset + NEXT, true);
     view.setUint16(offset + ENTRY, LASTING.includes(was) ? was : PATCH_NOT_BURNED, true);
     view.setUint32(offset + NEXT, 0, true);
   }
-  return sites;
-}
-
-interface Head {
-  readonly magic: number;
-  readonly version: number;
-  readonly site_count: number;
-  readonly module_site_count: number;
 }
 
 /**
  * @param read fills `into` with what is told from an offset on
  * @throws InputError if it is not told in this version's words
  */
-export function toldState(read: (offset: number, into: Uint8Array) => void, ram: RamSource): MachineState {
-  const machine = new Uint8Array(MACHINE_STATE.size);
-  read(0, machine);
-  const view = viewOf(machine);
-  const word = (field: keyof Head): number => view.getUint32(offsetOf(MACHINE_STATE, field), true);
-  if (word('magic') !== STATE_MAGIC || word('version') !== STATE_VERSION)
-    throw new InputError('the wedge tells its state in the words of another version');
+export function toldState(read: (offset: number, into: Uint8Array) => void, ram: Ram): Machine {
+  const head = new Uint8Array(MACHINE_STATE.size);
+  read(0, head);
+  const word = (field: string): number => viewOf(head).getUint32(offsetOf(MACHINE_STATE, field), true);
   const count = word('site_count') + word('module_site_count');
   if (count > MOST_SITES) throw new InputError(`the wedge tells of ${count} sites`);
-  const sites = new Uint8Array(count * PATCH_ENTRY.size);
-  read(MACHINE_STATE.size, sites);
-  return { machine, sites: lasting(sites), ram };
+  const whole = new Uint8Array(MACHINE_STATE.size + count * PATCH_ENTRY.size);
+  read(0, whole);
+  forgetBurned(whole.subarray(MACHINE_STATE.size));
+  return { ...decodeMachineState(whole), ram };
 }

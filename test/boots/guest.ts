@@ -55,8 +55,8 @@ export class Guest {
   /** Called at every event. */
   #news: () => void = () => {};
 
-  constructor(args: readonly string[]) {
-    this.#process = spawn(PREVIRT, ['run', ...args], {
+  constructor(args: readonly string[], command = 'run') {
+    this.#process = spawn(PREVIRT, [command, ...args], {
       stdio: 'pipe',
       env: { ...process.env, TMPDIR: this.#folder, PREVIRT_DEBUG: '' },
     });

@@ -11,7 +11,7 @@ import { checkDisk, makeDisk } from '../../guests/linux/disk.ts';
 import { buildInitramfs } from '../../guests/linux/initramfs.ts';
 import { buildKernel } from '../../guests/linux/kernel.ts';
 import { request } from '../../src/cli/control.ts';
-import type { Place } from '../../src/cli/requests.ts';
+import type { Place, Snapshot } from '../../src/cli/requests.ts';
 import type { Moved } from '../../src/migration/session.ts';
 import { RUN_STATUS } from '../../src/targets/target.ts';
 import { Guest, PREVIRT } from './guest.ts';
@@ -137,6 +137,32 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
   it(
     'from Xen under its toolstack to a process and back, with a disk',
     () => travel({ start: DOMU, places: [HOSTED, DOMU], disk: true, stay: 2000 }),
+    TEST_LIMIT,
+  );
+  it.each([HOSTED, DOM0])(
+    'from a file, twice: $target',
+    async ({ target }) => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
+      guest!.send(`${WORK[0]}\n`);
+      await guest!.expect(/guest# /, LIMIT);
+      guest!.send('echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      const file = join(folder, 'state');
+      const { bytes } = await request<Snapshot>(control, { snapshot: { file, compress: target === 'xen' } });
+      expect(bytes).toBeGreaterThan(2 ** 20);
+      await guest!.close();
+      for (let time = 0; time < 2; time++) {
+        guest = new Guest([file, '--target', target], 'resume');
+        guest.send('cat /tmp/file\n');
+        await guest.expect(/^kept\r$/m, LIMIT);
+        await checkClock(guest);
+        const [sums, expected] = CHECKS[0]!;
+        guest.send(`${sums}\n`);
+        await guest.expect(expected, LIMIT);
+        guest.send(`${POWER_OFF[0]}\n`);
+        expect((await guest.end(LIMIT)).status).toBe(RUN_STATUS.done);
+      }
+    },
     TEST_LIMIT,
   );
   it(

@@ -3,16 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  closeSync,
-  existsSync,
-  openSync,
-  readFileSync,
-  readSync,
-  statSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,8 +11,8 @@ import { findSection, parseElf, sectionBytes } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { linkOffset } from '../../machine/boot-plan.ts';
 import { LINUX_PANIC } from '../../machine/linux-boot.ts';
-import type { MachineState } from '../../machine/state.ts';
-import { encodePatchEntries } from '../../sites/patch-table.ts';
+import { fileRam, readFully } from '../../machine/ram.ts';
+import type { Machine } from '../../machine/state.ts';
 import { burn } from '../../substitution/burn.ts';
 import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
 import { connect, type Wire } from '../bare/console.ts';
@@ -29,7 +20,7 @@ import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
 import { reburnCommand, typed } from '../command.ts';
-import { resumePlan } from '../resume-plan.ts';
+import { resumeParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
 import {
   domainsFor,
@@ -110,7 +101,7 @@ async function run(options: RunOptions): Promise<RunStatus> {
     bootFile({
       plan,
       ramSize: options.memory,
-      sites: encodePatchEntries(readPatchTable(image)),
+      sites: readPatchTable(image),
       linkOffset: linkOffset(image),
       domains: burnedDomains(image),
       diskSize: disk?.size,
@@ -130,16 +121,12 @@ async function run(options: RunOptions): Promise<RunStatus> {
 }
 
 async function resume(options: ResumeOptions): Promise<RunStatus> {
-  const { state } = options;
+  const { machine } = options;
   const program = await buildHostedWedge();
   const disk = options.disk === undefined ? undefined : openDisk(options.disk);
   const bootFd = await anonymousFile(
     bootFile({
-      plan: resumePlan(state.ram),
-      ramSize: state.ram.size,
-      machine: state.machine,
-      sites: state.sites,
-      linkOffset: 0,
+      ...resumeParts(machine),
       domains: domainsFor(options),
       diskSize: disk?.size,
       panicPattern: LINUX_PANIC,
@@ -149,27 +136,20 @@ async function resume(options: ResumeOptions): Promise<RunStatus> {
     }),
   );
   try {
-    return await execute(program, options, bootFd, disk?.fd, state.ram.size);
+    return await execute(program, options, bootFd, disk?.fd, machine.ram.size);
   } finally {
     closeSync(bootFd);
     if (disk) closeSync(disk.fd);
   }
 }
 
-const FRAME = 2 ** 20;
-
 /** Reads a stopped guest's memory file, which holds RAM and behind it its state. */
-function stoppedState(pid: number | undefined, words: string, ramSize: number): MachineState {
+function stoppedState(pid: number | undefined, words: string, ramSize: number): Machine {
   const file = /^memory file (\d+)$/.exec(words)?.[1];
   if (pid === undefined || file === undefined) throw new InputError(`the wedge says "stopped, ${words}"`);
   const fd = openSync(`/proc/${pid}/fd/${file}`, 'r');
-  const read = (offset: number, into: Uint8Array): void => {
-    for (let done = 0, got = 1; done < into.length; done += got) {
-      got = readSync(fd, into, done, Math.min(into.length - done, FRAME), offset + done);
-      if (got === 0) throw new InputError("the guest's memory file is too short");
-    }
-  };
-  return toldState((offset, into) => read(ramSize + offset, into), { size: ramSize, read });
+  const told = (offset: number, into: Uint8Array): void => readFully(fd, into, ramSize + offset, 'the state');
+  return toldState(told, fileRam(fd, ramSize));
 }
 
 /** What is typed and what is asked of the wedge take the same way in. */

@@ -20,7 +20,6 @@ import { InputError } from '../../elf/input-error.ts';
 import { ELF_NHDR, ELF32_EHDR, ELF32_PHDR, PT } from '../../elf/structs.ts';
 import { type BootChunk, linkOffset } from '../../machine/boot-plan.ts';
 import { MEBIBYTE } from '../../machine/virtual-pc.ts';
-import { encodePatchEntries } from '../../sites/patch-table.ts';
 import { BURN_SECTIONS, burnedDomains, readPatchTable } from '../../substitution/burn-info.ts';
 import { HYPERCALL_PAGE, WEDGE_BASE } from '../../substitution/entries.ts';
 import { type GuestVirtual, guestPhysical, guestVirtual } from '../../x86/address.ts';
@@ -146,7 +145,7 @@ export function xenImage({ burned, ...options }: XenImageOptions): Uint8Array {
   const wedge = parseElf(sectionBytes(burned, carried));
   return domainImage(burned, wedge, carried.sh_offset, {
     ...options,
-    sites: encodePatchEntries(readPatchTable(burned)),
+    sites: readPatchTable(burned),
     linkOffset: linkOffset(burned),
     domains: burnedDomains(burned),
   });

@@ -8,7 +8,8 @@
 import { openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
 import { viewOf } from '../../elf/codec.ts';
 import { InputError } from '../../elf/input-error.ts';
-import { MACHINE_STATE, type MachineState } from '../../machine/state.ts';
+import { MACHINE_STATE, type Machine } from '../../machine/state.ts';
+import { guestPhysical } from '../../x86/address.ts';
 import { offsetOf } from '../../x86/struct.ts';
 import { toldState } from '../told-state.ts';
 
@@ -49,7 +50,7 @@ function scattered(fd: number, frames: Uint32Array): (offset: number, into: Uint
 }
 
 /** @throws InputError if what the wedge has said does not lead to a state */
-export function stoppedState(pid: number | undefined, words: string): MachineState {
+export function stoppedState(pid: number | undefined, words: string): Machine {
   const [, root, own] = /^machine frame (\d+), (\d+) pages of state$/.exec(words)?.map(Number) ?? [];
   if (pid === undefined || root === undefined || own === undefined)
     throw new InputError(`the wedge says "stopped, ${words}"`);
@@ -64,5 +65,9 @@ export function stoppedState(pid: number | undefined, words: string): MachineSta
   const size = Number(viewOf(machine).getBigUint64(offsetOf(MACHINE_STATE, 'ram_size'), true));
   const ram = new Uint32Array(size / PAGE);
   readList(own * 4, new Uint8Array(ram.buffer));
-  return toldState(scattered(fd, state), { size, read: scattered(fd, ram) });
+  return toldState(scattered(fd, state), {
+    size,
+    extents: [{ start: guestPhysical(0), size }],
+    read: scattered(fd, ram),
+  });
 }

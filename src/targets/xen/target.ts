@@ -9,7 +9,7 @@ import { type BurnChoice, prepareBurn } from '../../substitution/burn.ts';
 import { readBurnInfo } from '../../substitution/burn-info.ts';
 import { substituted } from '../../substitution/select.ts';
 import { prepareBoot } from '../boot.ts';
-import { resumePlan } from '../resume-plan.ts';
+import { resumeParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
 import {
   type Check,
@@ -122,21 +122,17 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
 }
 
 /** A domain that takes up a guest. @throws InputError if it is too large to be handed over */
-async function prepareResume({ state, elf, ...options }: ResumeOptions): Promise<XenDomain> {
-  const machine = {
-    plan: resumePlan(state.ram),
-    ramSize: state.ram.size,
-    machine: state.machine,
-    sites: state.sites,
-    linkOffset: 0,
+async function prepareResume({ machine, elf, ...options }: ResumeOptions): Promise<XenDomain> {
+  const parts = {
+    ...resumeParts(machine),
     domains: substituted('xen', domainsFor(options)),
     panicPattern: LINUX_PANIC,
     commands: options.commands !== undefined,
     counts: options.counts,
   };
   return {
-    kernel: resumeImage(readFileSync(await buildXenWedge()), machine),
-    memory: domainMemory(state.ram.size),
+    kernel: resumeImage(readFileSync(await buildXenWedge()), parts),
+    memory: domainMemory(machine.ram.size),
     commandLine: '',
     symbolize: messageFilter(elf, options.told),
     ...options,

@@ -1,0 +1,53 @@
+/** A guest on the console of this process, of which something may be asked meanwhile through its control socket. */
+
+import { Socket } from 'node:net';
+import { Session, type Surroundings } from '../migration/session.ts';
+import type { RunStatus } from '../targets/target.ts';
+import { openControl } from './control.ts';
+import { answerer, type Lasting } from './requests.ts';
+
+/** As a session's, for a guest of which nothing is asked: without commands. */
+export type Alone = Omit<Surroundings, 'commands'> & Partial<Surroundings>;
+
+/** Runs it as a session, which answers at `path`. */
+async function inSession(
+  path: string,
+  lasting: Lasting,
+  { console, signal }: Alone,
+  start: (surroundings: Alone) => Promise<RunStatus>,
+): Promise<RunStatus> {
+  let session: Session | undefined;
+  const close = await openControl(path, (request) => answerer(session!, lasting)(request));
+  const type = (bytes?: Buffer): void => session!.type(bytes);
+  try {
+    session = new Session(start, console, signal);
+    process.stdin.on('data', type).on('end', type);
+    return await session.ended();
+  } finally {
+    process.stdin.off('data', type).off('end', type).pause();
+    if (process.stdin instanceof Socket) process.stdin.unref();
+    close();
+  }
+}
+
+/**
+ * Runs a guest to its end, wherever that is. A signal ends it.
+ * @param control where to make the control socket; undefined: nowhere
+ */
+export async function hold(
+  control: string | undefined,
+  lasting: Lasting,
+  start: (surroundings: Alone) => Promise<RunStatus>,
+): Promise<RunStatus> {
+  const terminal = process.stdin.isTTY === true;
+  const ended = new AbortController();
+  const end = (): void => ended.abort();
+  process.once('SIGINT', end).once('SIGTERM', end).once('SIGHUP', end);
+  const alone = { console: { input: 0, output: 1, messages: 2, terminal }, signal: ended.signal };
+  if (terminal) process.stdin.setRawMode(true);
+  try {
+    return control === undefined ? await start(alone) : await inSession(control, lasting, alone, start);
+  } finally {
+    if (terminal) process.stdin.setRawMode(false);
+  }
+}

@@ -1,0 +1,71 @@
+/** `previrt resume`: takes up a guest from a file with its machine state. */
+
+import { closeSync } from 'node:fs';
+import { type Command, Option } from 'commander';
+import { parseElf } from '../elf/image.ts';
+import { InputError } from '../elf/input-error.ts';
+import { readStateFile } from '../machine/state-reader.ts';
+import { CliError, inPlace } from './errors.ts';
+import { openInput } from './files.ts';
+import { hold } from './hold.ts';
+import { readKernel } from './kernel-file.ts';
+import { DEFAULT_TARGET, findTarget, TARGETS } from './targets.ts';
+
+interface ResumeFlags {
+  readonly target: string;
+  readonly machine?: string;
+  readonly domain?: 'dom0' | 'domU';
+  readonly disk?: string;
+  readonly control?: string;
+  readonly kernel?: string;
+}
+
+export function registerResume(program: Command): void {
+  program
+    .command('resume')
+    .description('take up a guest from a file with its machine state')
+    .argument('<file>', 'as `previrt snapshot` writes it')
+    .addOption(
+      new Option('--target <name>', 'where it goes on').choices(Object.keys(TARGETS)).default(DEFAULT_TARGET),
+    )
+    .option('--machine <name>', 'as for `previrt run`')
+    .addOption(
+      new Option('--domain <kind>', 'xen: the initial domain, or one that a toolstack starts in it').choices([
+        'dom0',
+        'domU',
+      ]),
+    )
+    .option('--disk <file>', "image of its disk, as it was when the guest's state was")
+    .option('--kernel <image>', 'what it was booted from, for names of functions in messages')
+    .option('--control <path>', 'make a socket there, for previrt reburn, migrate and snapshot')
+    .addHelpText(
+      'after',
+      `
+The guest goes on where it was, with its console on standard input and output,
+as after \`previrt run\`. Its clock goes forward to what it is now. The file is
+only read, so a guest can be taken up from it again.`,
+    )
+    .action(resume);
+}
+
+async function resume(path: string, flags: ResumeFlags): Promise<void> {
+  const target = await findTarget(flags.target, flags.machine);
+  const { resume: start } = target;
+  if (!start) throw new CliError(`a guest cannot be taken up on ${target.name}`);
+  const elf =
+    flags.kernel === undefined
+      ? undefined
+      : inPlace(flags.kernel, () => parseElf(readKernel(flags.kernel!).image));
+  const file = openInput(path);
+  try {
+    const machine = inPlace(path, () => readStateFile(file));
+    const { disk, domain } = flags;
+    if (machine.state.devices.virtio_blk.status !== 0 && disk === undefined)
+      throw new InputError('the guest uses a disk', 'give its image with --disk');
+    process.exitCode = await hold(flags.control, { disk }, (surroundings) =>
+      start({ machine, elf, disk, domain, ...surroundings }),
+    );
+  } finally {
+    closeSync(file);
+  }
+}
