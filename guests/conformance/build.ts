@@ -1,7 +1,7 @@
 /**
- * Builds the conformance guest: a Multiboot kernel, and a user program inside
- * it that is linked on its own and never annotated. Cached by the hash of all
- * it is made of.
+ * Builds the conformance guest: a Multiboot kernel, and inside it a user program
+ * that is linked on its own and never annotated, and a module that the kernel
+ * loads by itself. Cached by the hash of all it is made of.
  */
 
 import { execFile } from 'node:child_process';
@@ -31,6 +31,7 @@ const SUPPORT = [
   'traps.c',
   'access.c',
   'codes.c',
+  'modules.c',
   'prepare.c',
   'clean.c',
 ] as const;
@@ -59,6 +60,8 @@ const TESTS = [
   'rtc',
   'bus',
   'form',
+  'device',
+  'module',
   'step',
   'trapped',
   'tick',
@@ -118,17 +121,23 @@ async function buildUser(work: string): Promise<string> {
   return elf;
 }
 
+async function compile(work: string, tool: string, source: string): Promise<string> {
+  const object = join(work, `${source.replaceAll('/', '-')}.o`);
+  const args = [...FLAGS, `-Wa,-I${work}`, '-c', '-o', object, join(KERNEL, source)];
+  await run(`${tool}gcc`, args, { env: { ...process.env, PREVIRT_RULES: RULES } });
+  return object;
+}
+
+/** The loadable part, as the kernel has it inside. */
+async function buildModule(work: string, tool: string): Promise<void> {
+  const object = await compile(work, tool, 'module/part.c');
+  await run(`${tool}objcopy`, ['--strip-debug', object, join(work, 'part.o')]);
+}
+
 async function buildKernel(work: string, tool: string): Promise<string> {
-  const user = await buildUser(work);
+  const [user] = await Promise.all([buildUser(work), buildModule(work, tool)]);
   const sources = [...SUPPORT, ...TESTS.map((name) => `tests/${name}.c`)];
-  const objects = await Promise.all(
-    sources.map(async (source) => {
-      const object = join(work, `${source.replaceAll('/', '-')}.o`);
-      const args = [...FLAGS, `-Wa,-I${work}`, '-c', '-o', object, join(KERNEL, source)];
-      await run(`${tool}gcc`, args, { env: { ...process.env, PREVIRT_RULES: RULES } });
-      return object;
-    }),
-  );
+  const objects = await Promise.all(sources.map((source) => compile(work, tool, source)));
   const elf = join(work, 'conformance.elf');
   await run(`${tool}ld`, [
     ...['-m', 'elf_i386', '-T', join(KERNEL, 'kernel.ld'), '--build-id=none', '-z', 'noexecstack'],
