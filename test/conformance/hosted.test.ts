@@ -1,7 +1,9 @@
 /** The conformance guest as a process of this host: line by line what it prints on bare QEMU, but for the list. */
 
 import { execFile } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
@@ -16,13 +18,17 @@ const TIMEOUT = 120_000;
 const PREVIRT = fileURLToPath(new URL('../../bin/previrt', import.meta.url));
 const run = promisify(execFile);
 
-/** `wrapper` is a command in front of previrt's. */
-function hosted(kernel: string, append: string, ...wrapper: readonly string[]): Promise<string> {
+/** `command` is previrt's, or it with another in front. */
+function hosted(
+  kernel: string,
+  append: string,
+  command: readonly string[] = [PREVIRT],
+  options: readonly string[] = [],
+): Promise<string> {
   return withDisk(async (disk) => {
-    const command = [...wrapper, PREVIRT, 'run', kernel, '--target', 'hosted', '--memory', '64M'];
-    const options = ['--append', append, '--disk', disk];
+    const machine = ['--target', 'hosted', '--memory', '64M', '--append', append, '--disk', disk];
     // Rejects unless the guest ends with status 0.
-    const child = run(command[0]!, [...command.slice(1), ...options], {
+    const child = run(command[0]!, [...command.slice(1), 'run', kernel, ...machine, ...options], {
       timeout: TIMEOUT,
       maxBuffer: 2 ** 24,
     });
@@ -53,6 +59,27 @@ describe('the conformance guest on hosted', () => {
   );
 
   it(
+    'accesses a device without a trap wherever its rules say so',
+    async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'previrt-profile-'));
+      try {
+        const kernel = await buildConformance({ annotated: true });
+        const found = join(folder, 'found');
+        await hosted(kernel, 'only=device', [PREVIRT], ['--profile', found]);
+        const { stdout } = await run(PREVIRT, ['profile', found, kernel, '--json']);
+        const { statements } = JSON.parse(stdout) as { statements: { function: string }[] };
+        // String instructions are no sites.
+        expect(new Set(statements.map((statement) => statement.function))).toEqual(
+          new Set(['test_device_strings']),
+        );
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    },
+    TIMEOUT,
+  );
+
+  it(
     'does so without any privilege, and where the host keeps the lowest 64 KiB',
     async () => {
       const floor = '/proc/sys/vm/mmap_min_addr';
@@ -67,7 +94,7 @@ describe('the conformance guest on hosted', () => {
       const expected = await runOnQemu(kernel, append, 'conformance: done', TIMEOUT);
       if (root) writeFileSync(floor, '65536');
       try {
-        const actual = await hosted(kernel, append, ...powerless);
+        const actual = await hosted(kernel, append, [...powerless, PREVIRT]);
         const comparison = compareOutputs(expected, actual, exceptionsOf('hosted'));
         expect(comparison.differences, describeComparison(comparison)).toEqual([]);
       } finally {

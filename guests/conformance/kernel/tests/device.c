@@ -332,8 +332,9 @@ static void start_queue(void) {
     or8(common + STATUS, DRIVER_OK);
 }
 
-static void request(u32 type, u32 sector, u32 length) {
-    u16 before = ring.used.index;
+/* Done when the device has raised its interrupt, which is after it has said so in the ring. */
+static void request(const char *what, u32 type, u32 sector, u32 length) {
+    u8 interrupt;
     ring.header.type = type;
     ring.header.sector = sector;
     ring.status = 0xff;
@@ -345,31 +346,23 @@ static void request(u32 type, u32 sector, u32 length) {
     asm volatile("" : : : "memory");
     ring.available.index++;
     write16(registers[NOTIFY], 0);
-    while (*(volatile u16 *)&ring.used.index == before)
+    while (!(interrupt = read8(registers[ISR])))
         ;
     asm volatile("" : : : "memory");
-}
-
-static void say_request(const char *what) {
-    u32 isr = read8(registers[ISR]), again = get8(registers[ISR]);
     say("%s: status %x, %u used, data %x %x %x, interrupt %x, then %x", what, ring.status, ring.used.index, ring.data[0],
-        ring.data[1], ring.data[255], isr, again);
+        ring.data[1], ring.data[255], interrupt, get8(registers[ISR]));
 }
 
 TEST(device, requests) {
     if (!open())
         return;
     start_queue();
-    request(TYPE_IN, 2, 2 * SECTOR);
-    say_request("read");
+    request("read", TYPE_IN, 2, 2 * SECTOR);
     for (u32 i = 0; i < ARRAY_SIZE(ring.data); i++)
         ring.data[i] = i * 3;
-    request(TYPE_OUT, 7, 2 * SECTOR);
-    say_request("written");
+    request("written", TYPE_OUT, 7, 2 * SECTOR);
     memset(ring.data, 0, sizeof ring.data);
-    request(TYPE_IN, 7, 2 * SECTOR);
-    say_request("read again");
-    request(TYPE_IN, 0x10000, SECTOR);
-    say_request("behind its end");
+    request("read again", TYPE_IN, 7, 2 * SECTOR);
+    request("behind its end", TYPE_IN, 0x10000, SECTOR);
     write8(registers[COMMON] + STATUS, 0);
 }
