@@ -79,18 +79,20 @@ function moduleSites(elf: ElfImage): Site[] {
   const view = viewOf(placed);
   writeStruct(FORMATS[32].header, view, 0, { ...elf.header, e_type: ET.EXEC });
   const symbols = readSymbols(elf);
+  const count = Math.floor(sectionBytes(elf, records).length / SITE_RECORD_SIZE);
   const relocated = new Set<number>();
   for (const { offset, type, symbol } of relocationsOf(elf, records)) {
     const { section, value } = symbols[symbol - 1] ?? { section: 0, value: 0 };
     const target = elf.sections[section];
     const record = Math.floor(offset / SITE_RECORD_SIZE);
+    if (record >= count)
+      throw new InputError(`section ${SITE_SECTION} has a relocation behind its last record`);
     if (type !== R_386.PC32 || offset % SITE_RECORD_SIZE !== 0 || !target || section === 0)
       throw new InputError(`site record ${record} has a relocation that leads to no section of the module`);
     const at = records.sh_offset + offset;
     view.setInt32(at, target.sh_offset + value + view.getInt32(at, true) - at, true);
     relocated.add(record);
   }
-  const count = Math.floor(records.sh_size / SITE_RECORD_SIZE);
   const missing = [...Array(count).keys()].find((record) => !relocated.has(record));
   if (missing !== undefined) throw new InputError(`site record ${missing} has no relocation`);
   return readSites(parseElf(placed));

@@ -17,7 +17,6 @@ void burn_call(const struct patch_entry *site, u32 function, u8 *slot);
 
 /* --- reburn.c --- */
 
-
 /* Burns all sites of the running guest again, for these domains (bit 1 << DOMAIN_*). It is between two instructions. */
 void reburn(u32 domains);
 

@@ -11,6 +11,7 @@ static const char information[] __attribute__((section(".modinfo"), used)) = "na
 void part_start(void);
 void part_work(void);
 void part_end(void);
+bool part_check(void);
 
 static u32 initialized = 0x1234, zero;
 static u32 *const pointers[] = {&initialized, &zero};
@@ -90,6 +91,16 @@ void part_end(void) {
     interrupt_flag("end");
     *pointers[1] += *pointers[0];
     say("end: data %x, bss %x, %s", initialized, zero, work == part_work ? "relocated" : "not relocated");
+}
+
+/* Says nothing. */
+bool part_check(void) {
+    cli();
+    u32 off = flags();
+    sti();
+    u32 on = flags();
+    cli();
+    return !(off & IF) && on & IF;
 }
 
 /* What can fail, for run(): it does not return. */
