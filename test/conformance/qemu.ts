@@ -10,11 +10,15 @@ const MACHINE = [
   ...['-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
 ];
 
+const DISK = [
+  ...['virtio-blk-pci', 'drive=disk', 'disable-legacy=off', 'disable-modern=off', 'vectors=0'],
+  // Otherwise it sets its interrupt status twice for one request.
+  ...['ioeventfd=off', `addr=${DISK_SLOT.device}`],
+];
+
 const diskOptions = (path: string): readonly string[] => [
-  '-drive',
-  `if=none,id=disk,format=raw,file=${path.replaceAll(',', ',,')}`,
-  '-device',
-  `virtio-blk-pci,drive=disk,disable-legacy=off,disable-modern=off,vectors=0,addr=${DISK_SLOT.device}`,
+  ...['-drive', `if=none,id=disk,format=raw,file=${path.replaceAll(',', ',,')}`],
+  ...['-device', DISK.join()],
 ];
 
 /**
