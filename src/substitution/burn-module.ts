@@ -74,7 +74,7 @@ function moduleSites(elf: ElfImage): Site[] {
   if (!records)
     throw new InputError(
       `no sites: section ${SITE_SECTION} is missing`,
-      'build the module with CROSS_COMPILE set to the path of bin/previrt-',
+      'build the module with CROSS_COMPILE set to the path of bin/previrt-; one that was needs no burning',
     );
   const view = viewOf(placed);
   writeStruct(FORMATS[32].header, view, 0, { ...elf.header, e_type: ET.EXEC });
