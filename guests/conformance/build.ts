@@ -1,12 +1,12 @@
 /**
- * Builds the conformance guest: a Multiboot kernel, and a user program inside
- * it that is linked on its own and never annotated. Cached by the hash of all
- * it is made of.
+ * Builds the conformance guest: a Multiboot kernel, and inside it a user program
+ * that is linked on its own and never annotated, and a module that the kernel
+ * loads by itself. Cached by the hash of all it is made of.
  */
 
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -31,6 +31,7 @@ const SUPPORT = [
   'traps.c',
   'access.c',
   'codes.c',
+  'modules.c',
   'prepare.c',
   'clean.c',
 ] as const;
@@ -59,6 +60,8 @@ const TESTS = [
   'rtc',
   'bus',
   'form',
+  'device',
+  'module',
   'step',
   'trapped',
   'tick',
@@ -91,6 +94,8 @@ const FLAGS = [
 export interface ConformanceOptions {
   /** Built by the annotating toolchain; otherwise by plain gcc. */
   readonly annotated: boolean;
+  /** Its rules name no announcements; its module is burned ahead of time for this target instead. */
+  readonly moduleBurnedFor?: string;
 }
 
 const cacheRoot = (): string =>
@@ -118,17 +123,48 @@ async function buildUser(work: string): Promise<string> {
   return elf;
 }
 
-async function buildKernel(work: string, tool: string): Promise<string> {
-  const user = await buildUser(work);
+/** What a build works with. */
+interface Workshop {
+  readonly work: string;
+  /** What stands in front of the tools' names. */
+  readonly tool: string;
+  readonly rules: string;
+}
+
+async function compile({ work, tool, rules }: Workshop, source: string): Promise<string> {
+  const object = join(work, `${source.replaceAll('/', '-')}.o`);
+  const args = [...FLAGS, `-Wa,-I${work}`, '-c', '-o', object, join(KERNEL, source)];
+  await run(`${tool}gcc`, args, { env: { ...process.env, PREVIRT_RULES: rules } });
+  return object;
+}
+
+/** The loadable part, as the kernel has it inside. */
+async function buildModule(workshop: Workshop, target: string | undefined): Promise<void> {
+  const { work, tool } = workshop;
+  const object = await compile(workshop, 'module/part.c');
+  const part = join(work, 'part.o');
+  await run(`${tool}objcopy`, ['--strip-debug', object, part]);
+  if (target !== undefined)
+    await run(join(REPOSITORY, 'bin/previrt'), ['burn', part, '--target', target, '-o', part]);
+}
+
+async function rulesWithoutAnnouncements(work: string): Promise<string> {
+  const path = join(work, 'domains.json');
+  const { announcements: _, ...rules } = JSON.parse(await readFile(RULES, 'utf8'));
+  await writeFile(path, JSON.stringify(rules));
+  return path;
+}
+
+async function buildKernel(
+  work: string,
+  { annotated, moduleBurnedFor }: ConformanceOptions,
+): Promise<string> {
+  const tool = annotated ? join(REPOSITORY, 'bin/previrt-') : '';
+  const rules = moduleBurnedFor === undefined ? RULES : await rulesWithoutAnnouncements(work);
+  const workshop = { work, tool, rules };
+  const [user] = await Promise.all([buildUser(work), buildModule(workshop, moduleBurnedFor)]);
   const sources = [...SUPPORT, ...TESTS.map((name) => `tests/${name}.c`)];
-  const objects = await Promise.all(
-    sources.map(async (source) => {
-      const object = join(work, `${source.replaceAll('/', '-')}.o`);
-      const args = [...FLAGS, `-Wa,-I${work}`, '-c', '-o', object, join(KERNEL, source)];
-      await run(`${tool}gcc`, args, { env: { ...process.env, PREVIRT_RULES: RULES } });
-      return object;
-    }),
-  );
+  const objects = await Promise.all(sources.map((source) => compile(workshop, source)));
   const elf = join(work, 'conformance.elf');
   await run(`${tool}ld`, [
     ...['-m', 'elf_i386', '-T', join(KERNEL, 'kernel.ld'), '--build-id=none', '-z', 'noexecstack'],
@@ -143,10 +179,13 @@ async function buildKernel(work: string, tool: string): Promise<string> {
  * @throws if the compiler refuses, with its message.
  */
 export async function buildConformance(options: ConformanceOptions): Promise<string> {
-  const tool = options.annotated ? join(REPOSITORY, 'bin/previrt-') : '';
-  const toolchain = ['x86', 'assembly', 'toolchain'].map((name) => join(REPOSITORY, 'src', name));
-  const inputs = options.annotated ? [KERNEL, ...toolchain] : [KERNEL];
-  const seed = JSON.stringify([FLAGS, SUPPORT, TESTS, await readFile(RULES, 'utf8')]);
+  const layers = [
+    ...(options.annotated ? ['x86', 'assembly', 'toolchain'] : []),
+    ...(options.moduleBurnedFor === undefined ? [] : ['elf', 'sites', 'substitution']),
+  ];
+  const inputs = [KERNEL, ...layers.map((name) => join(REPOSITORY, 'src', name))];
+  const rules = await readFile(RULES, 'utf8');
+  const seed = JSON.stringify([FLAGS, SUPPORT, TESTS, rules, options.moduleBurnedFor ?? '']);
   const target = join(
     cacheRoot(),
     'conformance',
@@ -160,7 +199,7 @@ export async function buildConformance(options: ConformanceOptions): Promise<str
   if (built) return target;
   const work = await mkdtemp(join(tmpdir(), 'conformance-'));
   try {
-    const elf = await buildKernel(work, tool);
+    const elf = await buildKernel(work, options);
     await mkdir(dirname(target), { recursive: true });
     const staged = `${target}.${process.pid}`;
     await run('cp', [elf, staged]);

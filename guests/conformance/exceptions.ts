@@ -8,11 +8,12 @@ const LISTS = JSON.parse(readFileSync(new URL('./exceptions.json', import.meta.u
   readonly Exception[]
 >;
 
-/** A target's exceptions; none for a target that has no list. */
-export const exceptionsOf = (target: string): readonly Exception[] => LISTS[target] ?? [];
+/** A target's exceptions; none for a target that has no list. Several names: what is special about it has a list of its own. */
+export const exceptionsOf = (...targets: readonly string[]): readonly Exception[] =>
+  targets.flatMap((target) => LISTS[target] ?? []);
 
-/** The guest's command line on a target: leaves out what would end it. */
-export function commandLineFor(target: string): string {
-  const skipped = exceptionsOf(target).flatMap(({ skip }) => skip ?? []);
+/** The guest's command line on a target: leaves out what would end it, or is not there. */
+export function commandLineFor(...targets: readonly string[]): string {
+  const skipped = exceptionsOf(...targets).flatMap(({ skip }) => skip ?? []);
   return skipped.length > 0 ? `skip=${skipped.join(',')}` : '';
 }

@@ -1,6 +1,7 @@
 /** `previrt burn`: substitutes the sites of a kernel for a target. */
 
 import { type Command, Option } from 'commander';
+import { isObjectFile } from '../elf/image.ts';
 import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
 import { formatDiscovery } from '../report/discovery.ts';
 import { formatBytes, plural } from '../report/table.ts';
@@ -69,7 +70,41 @@ interface Prepared {
   readonly found: string | undefined;
 }
 
-async function prepare(path: string, options: BurnCommandOptions): Promise<Prepared> {
+/** The burned module: it needs no wedge, which is its kernel's. */
+async function burnedModule(
+  path: string,
+  bytes: Uint8Array,
+  options: BurnCommandOptions,
+): Promise<Uint8Array> {
+  const { fromBinary, memory, initrd, append } = options;
+  if (fromBinary)
+    throw new CliError(
+      `${path}: a module; --from-binary is for kernels`,
+      'the kernel that loads it has it disassembled',
+    );
+  if (memory !== undefined || initrd !== undefined || append !== undefined)
+    throw new CliError(
+      `${path}: a module; --memory, --initrd and --append are for kernels`,
+      'leave them out',
+    );
+  const { burnModule } = await import('../substitution/burn-module.ts');
+  return inPlace(path, () => burnModule(bytes, options));
+}
+
+/** The burned kernel, and what was found in one that is not annotated. */
+async function burnedKernel(
+  path: string,
+  bytes: Uint8Array,
+  options: BurnCommandOptions,
+): Promise<{ burned: Uint8Array; found: string | undefined }> {
+  const { wedge, finisher } = await BURNERS[options.target]();
+  const { finish, found } = await prepare(path, bytes, options);
+  const complete = finisher(finish, options);
+  const program = readInput(await wedge());
+  return { burned: inPlace(path, () => complete(program)), found };
+}
+
+async function prepare(path: string, bytes: Uint8Array, options: BurnCommandOptions): Promise<Prepared> {
   if (options.fromBinary) {
     const { prepareBinaryBurn } = await import('../substitution/burn-binary.ts');
     const { file, image } = readKernel(path);
@@ -77,14 +112,14 @@ async function prepare(path: string, options: BurnCommandOptions): Promise<Prepa
     return { finish, found: formatDiscovery(path, discovery, missed) };
   }
   const { prepareBurn } = await import('../substitution/burn.ts');
-  return { finish: inPlace(path, () => prepareBurn(readInput(path), options)), found: undefined };
+  return { finish: inPlace(path, () => prepareBurn(bytes, options)), found: undefined };
 }
 
 export function registerBurn(program: Command): void {
   program
     .command('burn')
-    .description("substitute a kernel's sites for a target")
-    .argument('<image>', 'annotated kernel (vmlinux); with --from-binary any')
+    .description("substitute a kernel's or a module's sites for a target")
+    .argument('<image>', 'annotated kernel (vmlinux) or module; with --from-binary any kernel')
     .addOption(
       new Option('--target <name>', 'what the kernel shall run on')
         .choices(Object.keys(BURN_TARGETS))
@@ -105,7 +140,7 @@ export function registerBurn(program: Command): void {
     .addOption(memoryOption())
     .option('--initrd <file>', 'xen: initial RAM disk, which becomes part of the image')
     .option('--append <text>', 'xen: more arguments for the kernel')
-    .requiredOption('-o, --output <file>', 'where to write the burned kernel')
+    .requiredOption('-o, --output <file>', 'where to write what is burned')
     .option('--json', 'say what was done as JSON')
     .addHelpText(
       'after',
@@ -113,15 +148,17 @@ export function registerBurn(program: Command): void {
 A kernel burned for hosted runs with previrt run. One burned for xen is a
 domain as it is: its memory, its initrd and its arguments are part of it, and
 previrt xl-config prints what a toolstack needs. previrt unburn takes either
-back, byte for byte.`,
+back, byte for byte.
+
+Modules (object files) are burned here only for a kernel that does not announce
+what it loads (docs/annotation.md).`,
     )
     .action(async (image: string, options: BurnCommandOptions) => {
       const { burnReport } = await import('../substitution/burn-info.ts');
-      const { wedge, finisher } = await BURNERS[options.target]();
-      const { finish, found } = await prepare(image, options);
-      const complete = finisher(finish, options);
-      const program = readInput(await wedge());
-      const burned = inPlace(image, () => complete(program));
+      const bytes = readInput(image);
+      const { burned, found } = isObjectFile(bytes)
+        ? { burned: await burnedModule(image, bytes, options), found: undefined }
+        : await burnedKernel(image, bytes, options);
       const report = burnReport(burned);
       writeOutput(options.output, burned);
       process.stdout.write(

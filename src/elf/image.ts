@@ -7,7 +7,7 @@
 
 import { readStruct, viewOf } from './codec.ts';
 import { InputError } from './input-error.ts';
-import { ELFDATA2LSB, type ElfClass, FORMATS, PN_XNUM, PT, SHF, SHN, SHT } from './structs.ts';
+import { ELFDATA2LSB, type ElfClass, ET, FORMATS, PN_XNUM, PT, SHF, SHN, SHT } from './structs.ts';
 
 export interface FileHeader {
   readonly e_ident: Uint8Array;
@@ -156,6 +156,13 @@ export function parseElf(file: Uint8Array): ElfImage {
     nameSection,
   };
 }
+
+/** Whether a file is a little-endian ELF object file, not linked yet: a module. The rest of it may be anything. */
+export const isObjectFile = (file: Uint8Array): boolean =>
+  MAGIC.every((byte, index) => file[index] === byte) &&
+  file[5] === ELFDATA2LSB &&
+  file[16] === ET.REL &&
+  file[17] === 0;
 
 /** The bytes of a section in the file; none for one that occupies no file space. Not a copy. */
 export const sectionBytes = (elf: ElfImage, section: Section): Uint8Array =>

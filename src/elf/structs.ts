@@ -133,7 +133,17 @@ export const ELFDATA2LSB = 1;
 export const ET = { REL: 1, EXEC: 2, DYN: 3, CORE: 4 } as const;
 export const EM = { I386: 3, X86_64: 62 } as const;
 export const PT = { LOAD: 1, NOTE: 4 } as const;
-export const SHT = { NULL: 0, PROGBITS: 1, SYMTAB: 2, STRTAB: 3, NOTE: 7, NOBITS: 8, DYNSYM: 11 } as const;
+export const SHT = {
+  NULL: 0,
+  PROGBITS: 1,
+  SYMTAB: 2,
+  STRTAB: 3,
+  RELA: 4,
+  NOTE: 7,
+  NOBITS: 8,
+  REL: 9,
+  DYNSYM: 11,
+} as const;
 export const SHF = { WRITE: 1, ALLOC: 2, EXECINSTR: 4 } as const;
 export const STT = { NOTYPE: 0, OBJECT: 1, FUNC: 2, SECTION: 3, FILE: 4 } as const;
 export const STB = { LOCAL: 0, GLOBAL: 1, WEAK: 2 } as const;

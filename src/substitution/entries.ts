@@ -85,6 +85,8 @@ export const WEDGE_ENTRIES = [
     GENERAL_REGISTERS.map((register) => `mov_${register}_${control}` as const),
   ),
   ...GENERAL_REGISTERS.map((register) => `mov_cr3_${register}` as const),
+  /** Any site of a module that was burned ahead of time: its patch table lies at the return address. */
+  'carried',
 ] as const;
 
 export type WedgeEntry = (typeof WEDGE_ENTRIES)[number];

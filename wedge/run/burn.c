@@ -23,18 +23,26 @@ u16 burn_entry(const struct patch_entry *site, u32 domains) {
     return ENTRY_emulate;
 }
 
+/* `target` is what the form's field has. */
+static void fill(u8 *slot, u32 length, const struct call_form *form, u32 target) {
+    u32 field = length - 4, start = field - form->length;
+    memset(slot, SLOT_FILLER, start);
+    memcpy(slot + start, form->opcode, form->length);
+    memcpy(slot + field, &target, 4);
+}
+
+void burn_call(const struct patch_entry *site, u32 function, u8 *slot) {
+    fill(slot, site->length, &call_relative, function - (site->address + site->length));
+}
+
 void burn_slot(const struct patch_entry *site, u8 *slot) {
     memcpy(slot, site->original, site->length);
     if (site->entry == PATCH_TRAPS)
         slot[0] = TRAPPING_BYTE;
     if (site->entry == PATCH_TRAPS || site->entry == PATCH_NOT_BURNED)
         return;
-    bool absolute = site->flags & SITE_absolute;
-    const struct call_form *form = absolute ? &call_absolute : &call_relative;
-    u32 field = site->length - 4, start = field - form->length;
-    u32 target = absolute ? POINTER_PAGE + site->entry * 4
-                          : ENTRY_BASE + site->entry * ENTRY_SIZE - (site->address + site->length);
-    memset(slot, SLOT_FILLER, start);
-    memcpy(slot + start, form->opcode, form->length);
-    memcpy(slot + field, &target, 4);
+    if (site->flags & SITE_absolute)
+        fill(slot, site->length, &call_absolute, POINTER_PAGE + site->entry * 4);
+    else
+        burn_call(site, ENTRY_BASE + site->entry * ENTRY_SIZE, slot);
 }

@@ -12,6 +12,9 @@ u16 burn_entry(const struct patch_entry *site, u32 domains);
 /* The bytes of its slot, site->length of them, as site->entry says. */
 void burn_slot(const struct patch_entry *site, u8 *slot);
 
+/* The same for a call of any function. */
+void burn_call(const struct patch_entry *site, u32 function, u8 *slot);
+
 /* --- reburn.c --- */
 
 /* Burns all sites of the running guest again, for these domains (bit 1 << DOMAIN_*). It is between two instructions. */

@@ -312,6 +312,10 @@ void wedge_enter(u32 flags) {
 
     u32 end = pop_return_address();
     operation *operate = control.entry < ENTRY_COUNT ? operations[control.entry] : NULL;
+    if (control.entry == ENTRY_carried) {
+        modules_carried(end);
+        end = pop_return_address();
+    }
     if (operate)
         run_operation(operate, end);
     else if (control.entry == ENTRY_COUNT)

@@ -305,6 +305,7 @@
     slow_entry ENTRY_mov_cr3_ebp
     slow_entry ENTRY_mov_cr3_esi
     slow_entry ENTRY_mov_cr3_edi
+    slow_entry ENTRY_carried
 
     .org ENTRY_COUNT * ENTRY_SIZE
 

@@ -6,6 +6,9 @@
  * What a module says of itself is not trusted: it is refused as a whole, before
  * anything is written, unless every record names one sensitive instruction
  * inside its own text. Without records its text is disassembled instead.
+ *
+ * One that was burned ahead of time (src/substitution/burn-module.ts) brings
+ * its patch tables along: the first call of a site leads to that of its section.
  */
 
 #include "burn.h"
@@ -265,7 +268,16 @@ static bool sweep(void) {
     return true;
 }
 
-/* --- Coming and going --- */
+/* --- What is written to it, and what is forgotten --- */
+
+static void burn_sites(void) {
+    for (u32 i = 0; i < module.site_count; i++) {
+        u8 slot[sizeof sites[i].original];
+        burn_slot(&sites[i], slot);
+        guest_patch(gva(sites[i].address), slot, sites[i].length);
+    }
+    sites_add(sites, module.site_count);
+}
 
 static bool lies_in_texts(const struct patch_entry *site, const void *unused) {
     (void)unused;
@@ -280,6 +292,8 @@ static bool is_init_of(const struct patch_entry *site, const void *owner) {
     return site->owner == (*(const u32 *)owner | OWNER_INIT);
 }
 
+/* --- Coming and going --- */
+
 static bool load(void) {
     memset(&module, 0, sizeof module);
     memcpy(module.name, "?", 2);
@@ -293,12 +307,7 @@ static bool load(void) {
     sites_remove(lies_in_texts, NULL);
     if (!(module.records.size ? take_records() : sweep()))
         return false;
-    for (u32 i = 0; i < module.site_count; i++) {
-        u8 slot[sizeof sites[i].original];
-        burn_slot(&sites[i], slot);
-        guest_patch(gva(sites[i].address), slot, sites[i].length);
-    }
-    sites_add(sites, module.site_count);
+    burn_sites();
     return true;
 }
 
@@ -308,4 +317,69 @@ bool modules_announced(u8 kind) {
         return load();
     sites_remove(kind == KIND_module_unload ? belongs_to : is_init_of, &cpu.gpr[EAX]);
     return true;
+}
+
+/* --- Burned ahead of time --- */
+
+/* The bytes between a section's code and its table: the call that has led here. */
+#define STUB_LENGTH 8u
+
+static bool holds(const struct patch_entry *site, const u8 *expected) {
+    u8 found[sizeof site->original];
+    return read(site->address, found, site->length) && !memcmp(found, expected, site->length);
+}
+
+static bool is_burned(const struct patch_entry *site) {
+    u8 slot[sizeof site->original];
+    burn_slot(site, slot);
+    return holds(site, slot);
+}
+
+/* A slot as it was burned ahead: a call of the stub. */
+static bool calls_stub(const struct patch_entry *site, u32 stub) {
+    u8 slot[sizeof site->original];
+    burn_call(site, stub, slot);
+    return holds(site, slot);
+}
+
+static bool is_gone(const struct patch_entry *site, const void *unused) {
+    (void)unused;
+    return !is_burned(site);
+}
+
+/* A site of the table, with its address. What the kernel has written over its slot is none any more. */
+static bool take_carried(u32 table, u32 index) {
+    struct patch_entry *site = &sites[module.site_count];
+    u32 stub = table - STUB_LENGTH;
+    const struct patch_entry *before = module.site_count ? site - 1 : NULL;
+    if (!read(table + sizeof(struct patch_table) + index * sizeof *site, site, sizeof *site))
+        return false;
+    site->address += table;
+    site->owner = table & ~OWNER_INIT;
+    if (site->length < 5 || site->length > MAX_INSTRUCTION || site->widening >= site->length ||
+        site->address + site->length > stub || site->domain < DOMAIN_cpu || site->domain > DOMAIN_pagetable ||
+        (before && before->address + before->length > site->address) || !is_slot(site))
+        return false;
+    site->entry = burn_entry(site, domains);
+    module.site_count += calls_stub(site, stub) || is_burned(site);
+    return true;
+}
+
+void modules_carried(u32 table) {
+    struct patch_table header;
+    memset(&module, 0, sizeof module);
+    bool good = read(table, &header, sizeof header) && header.magic == PATCH_TABLE_MAGIC &&
+                header.version == PATCH_TABLE_VERSION && header.entry_size == sizeof sites[0] &&
+                header.count && header.count <= SITES;
+    for (u32 i = 0; good && i < header.count; i++)
+        good = take_carried(table, i);
+    if (!good || !module.site_count || sites_are_kernels(sites[0].address, table))
+        crash("a module that was burned ahead of time has a damaged table at %x", table);
+    module.texts[module.text_count++] = (struct text){.start = sites[0].address, .end = table};
+    sites_remove(lies_in_texts, NULL);
+    if (module.site_count > sites_room())
+        sites_remove(is_gone, NULL); /* nobody says when such a module goes */
+    if (module.site_count > sites_room())
+        crash("a module that was burned ahead of time has too many sites, %x", table);
+    burn_sites();
 }

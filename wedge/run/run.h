@@ -52,6 +52,8 @@ void modules_start(u32 domains);
 /* A site of kind module_*, its function's arguments in registers. False: the function is to fail without having run. */
 bool modules_announced(u8 kind);
 #define MODULE_REFUSED ((u32)-8) /* what it returns then: -ENOEXEC */
+/* A section of a module was burned ahead of time, and its patch table lies at an address. */
+void modules_carried(u32 table);
 
 /* --- enter.c: from an entry to C, and out of C --- */
 

@@ -21,6 +21,13 @@ power_off:
     hlt
     jmp power_off
 
+/* The loadable part, an object file. */
+    .section .rodata.part, "a"
+    .align 16
+    .globl part_object
+part_object:
+    .incbin "part.o"
+
     .bss
     .align 16
     .skip 16384

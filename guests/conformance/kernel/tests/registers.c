@@ -5,7 +5,7 @@ static const struct {
     const char *name;
     form_t *run;
 } forms[] = {
-#define X(name, statement) {#name, form_##name},
+#define X(name, size, statement) {#name, form_##name},
     FORMS
 #undef X
 };
