@@ -4,7 +4,8 @@ import { closeSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { parseElf } from '../elf/image.ts';
 import { InputError } from '../elf/input-error.ts';
-import { readStateFile } from '../machine/state-reader.ts';
+import type { Machine } from '../machine/state.ts';
+import { readStateFile, verifyRam } from '../machine/state-reader.ts';
 import { CliError, inPlace } from './errors.ts';
 import { openInput } from './files.ts';
 import { hold } from './hold.ts';
@@ -48,6 +49,14 @@ only read, so a guest can be taken up from it again.`,
     .action(resume);
 }
 
+/** @throws InputError if anything in it is damaged */
+function readWhole(file: number): Machine {
+  const machine = readStateFile(file);
+  // The wedge takes RAM that lies there as it is by itself.
+  if (machine.ram.file) verifyRam(machine);
+  return machine;
+}
+
 async function resume(path: string, flags: ResumeFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   const { resume: start } = target;
@@ -58,7 +67,7 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
       : inPlace(flags.kernel, () => parseElf(readKernel(flags.kernel!).image));
   const file = openInput(path);
   try {
-    const machine = inPlace(path, () => readStateFile(file));
+    const machine = inPlace(path, () => readWhole(file));
     const { disk, domain } = flags;
     if (machine.state.devices.virtio_blk.status !== 0 && disk === undefined)
       throw new InputError('the guest uses a disk', 'give its image with --disk');

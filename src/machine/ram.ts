@@ -15,6 +15,13 @@ export interface RamRange {
   readonly size: number;
 }
 
+/** RAM, or all of it that is not zero, as it lies in an open file. */
+export interface RamInFile {
+  readonly descriptor: number;
+  /** `offset` is one in the file, in bytes. */
+  readonly pieces: readonly (RamRange & { readonly offset: number })[];
+}
+
 export interface Ram {
   /** Bytes, whole pages. */
   readonly size: number;
@@ -22,6 +29,8 @@ export interface Ram {
   readonly extents: readonly RamRange[];
   /** Fills `into` with what lies at `start`. @throws RangeError beyond `size`, InputError if it cannot be had */
   read(start: GuestPhysical, into: Uint8Array): void;
+  /** Where it can be had without reading it here, if it can. */
+  readonly file?: RamInFile | undefined;
 }
 
 /** How much is held at a time. */
@@ -53,6 +62,7 @@ export function fileRam(file: number, size: number): Ram {
   const ram: Ram = {
     size,
     extents: [{ start: guestPhysical(0), size }],
+    file: { descriptor: file, pieces: [{ start: guestPhysical(0), size, offset: 0 }] },
     read(start, into) {
       checkRange(ram, start, into.length);
       readFully(file, into, start, 'guest RAM');

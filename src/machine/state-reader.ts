@@ -210,6 +210,9 @@ function storedRam(file: number, size: number, blocks: readonly StoredBlock[]): 
   return {
     size,
     extents: blocks,
+    file: blocks.every(({ encoding }) => encoding === ENCODINGS.plain)
+      ? { descriptor: file, pieces: blocks }
+      : undefined,
     read(start, into) {
       checkRange(this, start, into.length);
       into.fill(0);

@@ -5,6 +5,7 @@
 
 import { viewOf, writeStruct } from '../elf/codec.ts';
 import type { BootPlan } from '../machine/boot-plan.ts';
+import type { RamInFile } from '../machine/ram.ts';
 import { MACHINE_STATE, PROCESSORS, type ProcessorName } from '../machine/state.ts';
 import { encodePatchTable, PATCH_ENTRY, PATCH_TABLE_HEADER, type PatchEntry } from '../sites/patch-table.ts';
 import { domainMask } from '../substitution/burn-info.ts';
@@ -17,6 +18,8 @@ export interface BootFileOptions {
   readonly plan: BootPlan;
   /** Bytes of guest RAM. */
   readonly ramSize: number;
+  /** Chunks that lie in RAM_FD, instead of the plan's. */
+  readonly ramApart?: RamInFile['pieces'] | undefined;
   /** Of a guest that starts. */
   readonly sites: readonly PatchEntry[];
   /** Guest-virtual minus guest-physical address of the kernel, as linked. */
@@ -51,8 +54,9 @@ export function bootFile(options: BootFileOptions): Uint8Array {
   const align = (offset: number): number => Math.ceil(offset / alignment) * alignment;
   const pattern = new Uint8Array(PATTERN_SIZE);
   pattern.set(Buffer.from(options.panicPattern, 'latin1'));
+  const count = options.ramApart?.length ?? plan.chunks.length;
   const chunksOffset = BOOT_HEADER.size;
-  const sitesOffset = chunksOffset + plan.chunks.length * BOOT_CHUNK.size;
+  const sitesOffset = chunksOffset + count * BOOT_CHUNK.size;
   const stateOffset = eight(sitesOffset + sites.length);
   const dataOffset = align(stateOffset + (resumed ? MACHINE_STATE.size : 0));
   const dataSize = plan.chunks.reduce((sum, chunk) => sum + align(chunk.bytes.length), 0);
@@ -67,7 +71,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     ebx: plan.ebx,
     esi: plan.esi,
     esp: plan.esp,
-    chunk_count: plan.chunks.length,
+    chunk_count: count,
     site_count: sites.length / PATCH_ENTRY.size,
     link_offset: options.linkOffset,
     domains: domainMask(options.domains),
@@ -81,7 +85,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     features: new Uint8Array(Uint32Array.from(PROCESSORS[options.processor ?? 'host']).buffer),
     counts: options.counts ?? 0,
     state_offset: resumed ? stateOffset : 0,
-    reserved: 0,
+    ram_apart: options.ramApart ? 1 : 0,
   });
   let offset = dataOffset;
   plan.chunks.forEach((chunk, index) => {
@@ -89,6 +93,9 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     writeStruct(BOOT_CHUNK, view, chunksOffset + index * BOOT_CHUNK.size, record);
     out.set(chunk.bytes, offset);
     offset += align(chunk.bytes.length);
+  });
+  options.ramApart?.forEach(({ start: address, size: length, offset: at }, index) => {
+    writeStruct(BOOT_CHUNK, view, chunksOffset + index * BOOT_CHUNK.size, { address, offset: at, length });
   });
   out.set(sites, sitesOffset);
   if (resumed) out.set(resumed.subarray(0, MACHINE_STATE.size), stateOffset);

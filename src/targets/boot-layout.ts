@@ -15,6 +15,8 @@ export const COUNT_MARK = 'previrt-count';
 /** The descriptors that the launcher passes to the wedge's process. */
 export const BOOT_FD = 3;
 export const DISK_FD = 4;
+/** What RAM is taken from, if not from the boot file. */
+export const RAM_FD = 5;
 
 export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.', [
   ['magic', 'u32', ''],
@@ -42,7 +44,7 @@ export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.',
     'FEATURE_WORDS, 4 bytes each: at most these does the guest know of',
   ],
   ['counts', 'u32', 'COUNT_*'],
-  ['reserved', 'u32', ''],
+  ['ram_apart', 'u32', 'not 0: the chunks lie in RAM_FD, not in this file'],
   ['panic_pattern', ['u8', 64], 'console text that means a panic, zero-terminated; empty: none'],
 ]);
 

@@ -8,20 +8,26 @@ import { guestPhysical } from '../x86/address.ts';
 import type { BootFileOptions } from './boot-file.ts';
 
 /** RAM without its pages that are zero. The machine state says where the guest stands, so there is no beginning. */
-function resumePlan({ ram }: Machine): BootPlan {
+function resumePlan({ ram }: Machine, apart: boolean): BootPlan {
   const start = guestPhysical(0);
-  const chunks = Array.from(nonZeroRuns(ram), ({ start: address, bytes }) => ({
+  const runs = apart ? [] : nonZeroRuns(ram);
+  const chunks = Array.from(runs, ({ start: address, bytes }) => ({
     address,
     bytes: bytes.slice(),
   }));
   return { entry: start, eax: 0, ebx: 0, esi: 0, esp: start, chunks };
 }
 
-/** @throws InputError if RAM cannot be read */
+/**
+ * @param apart whether the wedge can take RAM from its file itself
+ * @throws InputError if RAM cannot be read
+ */
 export const resumeParts = (
   machine: Machine,
-): Pick<BootFileOptions, 'plan' | 'ramSize' | 'resumed' | 'sites' | 'linkOffset'> => ({
-  plan: resumePlan(machine),
+  apart = false,
+): Pick<BootFileOptions, 'plan' | 'ramApart' | 'ramSize' | 'resumed' | 'sites' | 'linkOffset'> => ({
+  plan: resumePlan(machine, apart),
+  ramApart: apart ? machine.ram.file?.pieces : undefined,
   ramSize: machine.ram.size,
   resumed: encodeMachineState(machine),
   sites: [],

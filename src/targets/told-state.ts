@@ -4,6 +4,7 @@
  * can read.
  */
 
+import { closeSync, openSync } from 'node:fs';
 import { viewOf } from '../elf/codec.ts';
 import { InputError } from '../elf/input-error.ts';
 import type { Ram } from '../machine/ram.ts';
@@ -27,6 +28,22 @@ function forgetBurned(entries: Uint8Array): void {
     const was = view.getUint32(offset + NEXT, true);
     view.setUint16(offset + ENTRY, LASTING.includes(was) ? was : PATCH_NOT_BURNED, true);
     view.setUint32(offset + NEXT, 0, true);
+  }
+}
+
+/** A guest's memory, opened when it is first asked for. */
+export class MemoryFile {
+  #descriptor: number | undefined;
+
+  /** @throws the system's error if it cannot be opened */
+  open(path: string): number {
+    this.#descriptor ??= openSync(path, 'r');
+    return this.#descriptor;
+  }
+
+  close(): void {
+    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
+    this.#descriptor = undefined;
   }
 }
 

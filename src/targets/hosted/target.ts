@@ -18,7 +18,7 @@ import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../.
 import { connect, type Wire } from '../bare/console.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
-import { BOOT_FD, DISK_FD } from '../boot-layout.ts';
+import { BOOT_FD, DISK_FD, RAM_FD } from '../boot-layout.ts';
 import { reburnCommand, typed } from '../command.ts';
 import { resumeParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
@@ -30,7 +30,7 @@ import {
   type RunStatus,
   type Target,
 } from '../target.ts';
-import { toldState } from '../told-state.ts';
+import { MemoryFile, toldState } from '../told-state.ts';
 import { cacheRoot } from '../wedge-build.ts';
 import { buildHostedWedge } from './build.ts';
 import { hostedChecks } from './check.ts';
@@ -123,10 +123,11 @@ async function run(options: RunOptions): Promise<RunStatus> {
 async function resume(options: ResumeOptions): Promise<RunStatus> {
   const { machine } = options;
   const program = await buildHostedWedge();
+  const ramFd = machine.ram.file?.descriptor;
   const disk = options.disk === undefined ? undefined : openDisk(options.disk);
   const bootFd = await anonymousFile(
     bootFile({
-      ...resumeParts(machine),
+      ...resumeParts(machine, ramFd !== undefined),
       domains: domainsFor(options),
       diskSize: disk?.size,
       panicPattern: LINUX_PANIC,
@@ -136,7 +137,7 @@ async function resume(options: ResumeOptions): Promise<RunStatus> {
     }),
   );
   try {
-    return await execute(program, options, bootFd, disk?.fd, machine.ram.size);
+    return await execute(program, options, bootFd, disk?.fd, machine.ram.size, ramFd);
   } finally {
     closeSync(bootFd);
     if (disk) closeSync(disk.fd);
@@ -144,10 +145,10 @@ async function resume(options: ResumeOptions): Promise<RunStatus> {
 }
 
 /** Reads a stopped guest's memory file, which holds RAM and behind it its state. */
-function stoppedState(pid: number | undefined, words: string, ramSize: number): Machine {
+function stoppedState(pid: number | undefined, words: string, ramSize: number, memory: MemoryFile): Machine {
   const file = /^memory file (\d+)$/.exec(words)?.[1];
   if (pid === undefined || file === undefined) throw new InputError(`the wedge says "stopped, ${words}"`);
-  const fd = openSync(`/proc/${pid}/fd/${file}`, 'r');
+  const fd = memory.open(`/proc/${pid}/fd/${file}`);
   const told = (offset: number, into: Uint8Array): void => readFully(fd, into, ramSize + offset, 'the state');
   return toldState(told, fileRam(fd, ramSize));
 }
@@ -160,18 +161,26 @@ function connectCommands(
 ): Wire {
   const { stdin } = child;
   stdin?.on('error', () => {}); // The guest has ended; that is seen elsewhere.
+  const memory = new MemoryFile();
   const send = (bytes: Uint8Array): void => void stdin?.write(bytes);
   commands?.attach({
     reburn: (domains) => send(reburnCommand(domains)),
     send,
-    state: (words) => stoppedState(child.pid, words, ramSize),
+    state: (words) => stoppedState(child.pid, words, ramSize, memory),
   });
   // The wedge knows the escape.
-  return connect(
+  const wire = connect(
     { ...console, terminal: false },
     (bytes) => stdin?.write(typed(bytes)),
     () => {},
   );
+  return {
+    ...wire,
+    close() {
+      wire.close();
+      memory.close();
+    },
+  };
 }
 
 async function execute(
@@ -180,12 +189,14 @@ async function execute(
   bootFd: number,
   diskFd: number | undefined,
   ramSize: number,
+  ramFd?: number,
 ): Promise<RunStatus> {
   const { input, output, messages } = options.console;
   writeFileSync(messages, ISOLATION_NOTE);
   const stdio: (number | 'pipe' | 'ignore')[] = [typeof input === 'number' ? input : 'pipe', output, 'pipe'];
   stdio[BOOT_FD] = bootFd;
   stdio[DISK_FD] = diskFd ?? 'ignore';
+  stdio[RAM_FD] = ramFd ?? 'ignore';
   const child = spawn(program, [], {
     stdio,
     argv0: 'previrt-guest',

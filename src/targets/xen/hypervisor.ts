@@ -23,6 +23,7 @@ import { substituted } from '../../substitution/select.ts';
 import { connect } from '../bare/console.ts';
 import { reburnCommand, typed } from '../command.ts';
 import { type Commands, type GuestConsole, RUN_STATUS, type RunStatus } from '../target.ts';
+import { MemoryFile } from '../told-state.ts';
 import { MEMORY_FILE, stoppedState } from './stopped.ts';
 import { Preamble, WedgeMessages, XenWire } from './wire.ts';
 
@@ -243,10 +244,11 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     (bytes) => input.write(run.commands ? typed(bytes) : bytes),
     () => order(RUN_STATUS.done),
   );
+  const memory = new MemoryFile();
   run.commands?.attach({
     reburn: (domains) => input.write(reburnCommand(substituted('xen', domains))),
     send: (command) => input.write(command),
-    state: (words) => stoppedState(qemu.pid, words),
+    state: (words) => stoppedState(qemu.pid, words, memory),
   });
   const start = setTimeout(() => qemu.kill('SIGKILL'), START_LIMIT);
   const show = (bytes: Uint8Array): void => {
@@ -292,6 +294,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     run.signal.removeEventListener('abort', abort);
     input.close();
     terminal.close();
+    memory.close();
   }
   if (ordered !== undefined) return ordered;
   if (!started) throw refusal(log, preamble);

@@ -5,20 +5,20 @@
  * (wedge/targets/xen/memory.c).
  */
 
-import { openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
+import { readdirSync, readlinkSync, readSync } from 'node:fs';
 import { viewOf } from '../../elf/codec.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { MACHINE_STATE, type Machine } from '../../machine/state.ts';
 import { guestPhysical } from '../../x86/address.ts';
 import { offsetOf } from '../../x86/struct.ts';
-import { toldState } from '../told-state.ts';
+import { type MemoryFile, toldState } from '../told-state.ts';
 
 const PAGE = 4096;
 /** Of the memory in QEMU, by which its descriptor is known. */
 export const MEMORY_FILE = 'previrt-memory';
 
-/** QEMU's memory. @throws InputError if it cannot be opened */
-function openMemory(pid: number): number {
+/** QEMU's memory. @throws InputError if it has none that is a file */
+function memoryPath(pid: number): string {
   const folder = `/proc/${pid}/fd`;
   const name = readdirSync(folder).find((fd) => {
     try {
@@ -28,7 +28,7 @@ function openMemory(pid: number): number {
     }
   });
   if (name === undefined) throw new InputError("QEMU's memory is no file that can be read");
-  return openSync(`${folder}/${name}`, 'r');
+  return `${folder}/${name}`;
 }
 
 /** Reads from pages that lie anywhere, as if they followed each other; runs of frames in one go. */
@@ -50,11 +50,11 @@ function scattered(fd: number, frames: Uint32Array): (offset: number, into: Uint
 }
 
 /** @throws InputError if what the wedge has said does not lead to a state */
-export function stoppedState(pid: number | undefined, words: string): Machine {
+export function stoppedState(pid: number | undefined, words: string, memory: MemoryFile): Machine {
   const [, root, own] = /^machine frame (\d+), (\d+) pages of state$/.exec(words)?.map(Number) ?? [];
   if (pid === undefined || root === undefined || own === undefined)
     throw new InputError(`the wedge says "stopped, ${words}"`);
-  const fd = openMemory(pid);
+  const fd = memory.open(memoryPath(pid));
   const listFrames = new Uint32Array(PAGE / 4);
   scattered(fd, Uint32Array.of(root))(0, new Uint8Array(listFrames.buffer));
   const readList = scattered(fd, listFrames);

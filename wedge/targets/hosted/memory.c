@@ -3,6 +3,7 @@
  * page by page at the guest's own addresses for the guest.
  */
 
+#include <linux/fs.h>
 #include <linux/memfd.h>
 
 #include "core/crash.h"
@@ -73,13 +74,21 @@ void memory_load(u64 address, u64 file_offset, u64 length) {
     u8 *to = port_ram(gpa(address), length);
     if (!to)
         host_fail("the guest's image does not fit into its memory", 0);
-    while (length) {
-        long got = host_pread(BOOT_FD, to, length, file_offset);
+    int fd = boot.ram_apart ? RAM_FD : BOOT_FD;
+    for (u64 end = file_offset + length; file_offset < end;) {
+        /* Holes of a sparse file are zero, and so is RAM here. */
+        long data = HOST_CALL(__NR_lseek, fd, file_offset, SEEK_DATA);
+        if (data == -6 /* ENXIO: no more data */ || data >= (long)end)
+            return;
+        long hole = HOST_CALL(__NR_lseek, fd, data, SEEK_HOLE);
+        if (data < 0 || hole < 0)
+            host_fail("cannot find what there is to read of the guest's memory", data < 0 ? data : hole);
+        u64 size = (hole < (long)end ? (u64)hole : end) - data;
+        long got = host_pread(fd, to + (data - file_offset), size, data);
         if (got <= 0)
-            host_fail("cannot read the boot file", got);
-        to += got;
-        file_offset += got;
-        length -= got;
+            host_fail("cannot read the guest's memory", got);
+        to += data + got - file_offset;
+        file_offset = data + got;
     }
 }
 
