@@ -16,6 +16,7 @@ import { burn } from './parts/burn.ts';
 import { domains } from './parts/domains.ts';
 import { instructions } from './parts/instructions.ts';
 import { legacy } from './parts/legacy.ts';
+import { migrate } from './parts/migrate.ts';
 import { osbench } from './parts/osbench.ts';
 import { sha } from './parts/sha.ts';
 import { size } from './parts/size.ts';
@@ -24,7 +25,7 @@ import { xen } from './parts/xen.ts';
 import { formatReport, type PartResult, reportJson } from './report.ts';
 
 const PARTS: readonly Part[] = [
-  ...[annotator, build, size, instructions, sha, boot, osbench, syscall, burn, domains, xen, legacy],
+  ...[annotator, build, size, instructions, sha, boot, osbench, syscall, burn, migrate, domains, xen, legacy],
 ];
 
 const HELP = `
