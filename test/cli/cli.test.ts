@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileS
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { FIXTURE_SITES, linkImage, linkVdso, sitesText } from '../sites/fixture.ts';
+import { assembleObject, FIXTURE_SITES, linkImage, linkVdso, sitesText, siteText } from '../sites/fixture.ts';
 
 const PREVIRT = join(import.meta.dirname, '..', '..', 'bin', 'previrt');
 const directory = mkdtempSync(join(tmpdir(), 'previrt-cli-'));
@@ -72,6 +72,30 @@ describe('burn and unburn', () => {
     expect(previrt('unburn', 'kernel', '-o', 'link').status).toBe(0);
     expect(readFileSync(path('kernel')).equals(image)).toBe(true);
     expect(readdirSync(directory).sort()).toEqual(['kernel', 'link', 'vmlinux']);
+  });
+});
+
+describe('a module', () => {
+  beforeEach(() => writeFileSync(path('m.ko'), assembleObject(siteText(FIXTURE_SITES[0]!))));
+  const burn = (...args: string[]) => previrt('burn', 'm.ko', '--target', 'xen', '-o', 'burned', ...args);
+
+  test('there and back', () => {
+    const { status, stderr, stdout } = burn('--json');
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(JSON.parse(stdout)).toMatchObject({ target: 'xen', keep: 'copy', burned: 1, left: 0 });
+    expect(previrt('unburn', 'burned', '-o', 'back').status).toBe(0);
+    expect(readFileSync(path('back')).equals(readFileSync(path('m.ko')))).toBe(true);
+  });
+
+  test.each([
+    [
+      ['--from-binary'],
+      'm.ko: a module; --from-binary is for kernels; the kernel that loads it has it disassembled',
+    ],
+    [['--memory', '64M'], 'm.ko: a module; --memory, --initrd and --append are for kernels; leave them out'],
+  ])('%s', (args, why) => {
+    expect(burn(...args)).toEqual({ status: 1, stdout: '', stderr: `previrt: ${why}\n` });
+    expect(readdirSync(directory).sort()).toEqual(['m.ko', 'vmlinux']);
   });
 });
 

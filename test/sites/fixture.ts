@@ -87,6 +87,18 @@ export function linkImage({ text, base = '0xc1000000', embedded, shared = false 
   }
 }
 
+/** Assembles a module, for 32 or 64 bits. */
+export function assembleObject(text: string, width: 32 | 64 = 32): Uint8Array {
+  const directory = mkdtempSync(join(tmpdir(), 'previrt-object-'));
+  try {
+    writeFileSync(join(directory, 's'), `${text}\n.section .note.GNU-stack,"",@progbits\n`);
+    execFileSync('as', [`--${width}`, '-o', join(directory, 'o'), join(directory, 's')]);
+    return new Uint8Array(readFileSync(join(directory, 'o')));
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
 /** A shared object with a site, as the kernel embeds its vDSO. */
 export const linkVdso = (): Uint8Array =>
   linkImage({

@@ -14,23 +14,20 @@ import { entryPointerAddress } from '../../src/substitution/entries.ts';
 import { unburn } from '../../src/substitution/unburn.ts';
 import type { DomainName } from '../../src/x86/site-kinds.ts';
 import { SITE_FLAGS } from '../../src/x86/site-record.ts';
-import { type FixtureSite, siteText } from '../sites/fixture.ts';
+import { assembleObject, type FixtureSite, siteText } from '../sites/fixture.ts';
 
 const CHOICE = { target: 'hosted', domains: ['cpu', 'portio'] as DomainName[] };
 const STUB_LENGTH = 8;
 
-/** What gas, and what a linker for the address 0x100000, make of a text. */
-function assemble(text: string, burned?: (module: Uint8Array) => Uint8Array, width = 32): Uint8Array {
+/** What a linker makes of a module, for some addresses. */
+function link(module: Uint8Array): Uint8Array {
   const folder = mkdtempSync(join(tmpdir(), 'previrt-module-'));
   const path = (name: string): string => join(folder, name);
   try {
-    writeFileSync(path('m.s'), `${text}\n.section .note.GNU-stack,"",@progbits\n`);
-    execFileSync('as', [`--${width}`, '-o', path('m.o'), path('m.s')]);
-    if (!burned) return readFileSync(path('m.o'));
-    writeFileSync(path('b.o'), burned(readFileSync(path('m.o'))));
+    writeFileSync(path('m.o'), module);
     execFileSync('ld', [
       ...['-m', 'elf_i386', '-Ttext=0x100000', '-e', '0x100000', '--section-start=.init.text=0x200000'],
-      ...['-o', path('m'), path('b.o')],
+      ...['-o', path('m'), path('m.o')],
     ]);
     return readFileSync(path('m'));
   } finally {
@@ -63,7 +60,7 @@ const burn = (module: Uint8Array): Uint8Array => burnModule(module, CHOICE);
 
 describe('a module burned ahead of time', () => {
   it('is what it was after unburn, and is not burned twice', () => {
-    const module = assemble(MODULE);
+    const module = assembleObject(MODULE);
     const burned = burn(module);
     expect(Buffer.from(unburn(burned)).equals(module)).toBe(true);
     expect(message(() => burn(burned))).toBe('already burned for hosted');
@@ -71,7 +68,7 @@ describe('a module burned ahead of time', () => {
   });
 
   it('calls a stub in each section, which calls the wedge in front of the table, wherever it is linked', () => {
-    const elf = parseElf(assemble(MODULE, burn));
+    const elf = parseElf(link(burn(assembleObject(MODULE))));
     const pointer = entryPointerAddress('carried');
     for (const [name, count] of [
       ['.text', 2],
@@ -96,7 +93,7 @@ describe('a module burned ahead of time', () => {
   });
 
   it('has the relocation of an operand in the original bytes, and others where they were', () => {
-    const elf = parseElf(assemble(MODULE, burn));
+    const elf = parseElf(link(burn(assembleObject(MODULE))));
     const operand = findSection(elf, '.data')!.sh_addr;
     const bytes = sectionBytes(elf, findSection(elf, '.text')!);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -109,15 +106,13 @@ describe('a module burned ahead of time', () => {
   });
 
   it('leaves the sites of other domains, and sections without sites, as they are', () => {
-    const elf = parseElf(
-      assemble(MODULE, (module) => burnModule(module, { target: 'xen', domains: ['cpu'] })),
-    );
+    const elf = parseElf(link(burnModule(assembleObject(MODULE), { target: 'xen', domains: ['cpu'] })));
     expect(sectionBytes(elf, findSection(elf, '.init.text')!)).toHaveLength(6);
     expect(sectionBytes(elf, findSection(elf, '.exit.text')!)).toHaveLength(1);
   });
 
   it('is refused if it cannot be burned', () => {
-    const refusal = (text: string): string => message(() => burn(assemble(text)));
+    const refusal = (text: string): string => message(() => burn(assembleObject(text)));
     expect(refusal('.text\nret')).toBe('no sites: section .previrt.sites is missing');
     expect(refusal(`.text\n${siteText({ ...CLI, flags: SITE_FLAGS.absolute, prefixes: 5 })}`)).toBe(
       'site record 0 is in code that runs elsewhere than it is loaded (.text)',
@@ -129,16 +124,16 @@ describe('a module burned ahead of time', () => {
     expect(refusal('.text\nret\n.section .previrt.sites,"a"\n.skip 12')).toBe(
       'site record 0 has no relocation',
     );
-    expect(message(() => burn(assemble(MODULE.replaceAll('%eax', '%rax'), undefined, 64)))).toBe(
+    expect(message(() => burn(assembleObject(MODULE.replaceAll('%eax', '%rax'), 64)))).toBe(
       'not a module for i386; hosted takes no others',
     );
-    expect(message(() => burnModule(assemble(MODULE), { ...CHOICE, domains: ['portio'] }))).toBe(
+    expect(message(() => burnModule(assembleObject(MODULE), { ...CHOICE, domains: ['portio'] }))).toBe(
       'domain cpu cannot be left out',
     );
   });
 
   it('is refused without more ado if it is damaged, wherever', () => {
-    const module = assemble(MODULE);
+    const module = assembleObject(MODULE);
     for (let size = 0; size < module.length; size += 7) message(() => burn(module.subarray(0, size)));
     for (let at = 0; at < module.length; at += 5) {
       const bad = new Uint8Array(module);

@@ -148,17 +148,20 @@ TEST(pit, rate) {
     rate(3, 5000);
 }
 
-/* Mode 0 interrupts once. */
+/* Mode 0 interrupts once. On a busy host an emulator may come to it late. */
 TEST(pit, one_shot) {
+    enum { LATEST = 50 };
     hooks[IRQ_VECTOR] = on_tick;
     ticks = 0;
     outb(0x21, 0xfe);
     sti();
     start(0, 0, 1000);
     gate(true);
-    start(2, 0, 20000);
-    while (!output2())
-        ;
+    for (u32 waits = 0; waits < 2 || (!ticks && waits < LATEST); waits++) {
+        start(2, 0, 20000);
+        while (!output2())
+            ;
+    }
     cli();
     outb(0x21, 0xff);
     say("%u", ticks);
