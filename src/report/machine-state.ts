@@ -243,7 +243,6 @@ export function formatState(name: string, file: StateFile): string {
       `FPU: ${FPU_NAMES[state.fpu_format]}, ${plural(state.fpu_size, 'byte')}`,
       `user code sees (CPUID): ${features.slice(0, 4).join('  ')}`,
       features.slice(4).join('  '),
-      ,
     ].join('\n'),
     formatTable(
       [
