@@ -1,9 +1,10 @@
 /** `previrt state`: what a machine state file holds, or in what two differ. */
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { StateFile } from '../machine/state-reader.ts';
 import { inPlace, systemError } from './errors.ts';
+import { openInput } from './files.ts';
 
 interface StateOptions {
   readonly diff?: string;
@@ -33,12 +34,10 @@ A compressed one shows its registers only.`,
 /** Runs `body` on a file that is wholly in order. @throws CliError if it cannot be read or is damaged. */
 async function withState<T>(path: string, body: (file: StateFile) => T): Promise<T> {
   const { readStateFile, verifyRam } = await import('../machine/state-reader.ts');
-  let file: number | undefined;
+  const file = openInput(path);
   try {
-    const opened = openSync(path, 'r');
-    file = opened;
     const machine = inPlace(path, () => {
-      const read = readStateFile(opened);
+      const read = readStateFile(file);
       verifyRam(read);
       return read;
     });
@@ -46,7 +45,7 @@ async function withState<T>(path: string, body: (file: StateFile) => T): Promise
   } catch (error) {
     throw systemError(error, 'read', path);
   } finally {
-    if (file !== undefined) closeSync(file);
+    closeSync(file);
   }
 }
 

@@ -5,7 +5,6 @@ import { PAGING_MODES, pagingMode } from '../machine/paging.ts';
 import { FEATURE_WORDS, FPU_FORMAT, type MachineState } from '../machine/state.ts';
 import type { StateFile } from '../machine/state-reader.ts';
 import { MEBIBYTE } from '../machine/virtual-pc.ts';
-import { PATCH_NOT_BURNED } from '../sites/patch-table.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import { type Count, countBy } from './count.ts';
 import { formatTable, plural } from './table.ts';
@@ -44,8 +43,6 @@ export interface StateSummary {
     readonly domains: readonly Count[];
     /** Sites of each module, by its number in the guest. */
     readonly modules: readonly Count[];
-    /** Sites with something burned in. */
-    readonly substituted: number;
   };
 }
 
@@ -66,7 +63,6 @@ export function stateSummary({ formatVersion, state, sites, blocks }: StateFile)
         sites.filter(({ owner }) => owner !== 0),
         ({ owner }) => hex(owner),
       ),
-      substituted: sites.filter(({ entry }) => entry !== PATCH_NOT_BURNED).length,
     },
   };
 }
@@ -252,7 +248,7 @@ export function formatState(name: string, file: StateFile): string {
       devices,
     ),
     `${plural(sites.kernel, 'site')} of the kernel, ${plural(file.sites.length - sites.kernel, 'site')} of ` +
-      `${plural(sites.modules.length, 'module')}; ${sites.substituted} substituted` +
+      `${plural(sites.modules.length, 'module')}` +
       (sites.burned.length > 0 ? ` (burned: ${sites.burned.join(', ')})` : ' (none is burned)'),
     ...counts('domain', sites.domains),
     ...counts('module', sites.modules),
