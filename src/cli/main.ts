@@ -12,6 +12,7 @@ import { registerReburn } from './reburn.ts';
 import { registerResume } from './resume.ts';
 import { registerRun } from './run.ts';
 import { registerSnapshot } from './snapshot.ts';
+import { registerState } from './state.ts';
 import { registerUnburn } from './unburn.ts';
 import { registerXlConfig } from './xl-config.ts';
 
@@ -26,6 +27,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerResume,
   registerRun,
   registerSnapshot,
+  registerState,
   registerUnburn,
   registerXlConfig,
 ];

@@ -55,7 +55,7 @@ export const RAM_BLOCK = defineRecord('ram_block', 'Consecutive pages that are n
   ['offset', 'u64', 'in the file'],
   ['size', 'u32', 'bytes of RAM, whole pages, BLOCK_SIZE at most'],
   ['stored', 'u32', 'bytes in the file'],
-  ['checksum', 'u32', 'CRC-32 of the RAM'],
+  ['checksum', 'u32', 'CRC-32 of the bytes in the file'],
   ['encoding', 'u32', 'ENCODINGS'],
 ]);
 

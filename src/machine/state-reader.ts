@@ -15,6 +15,7 @@ import { type GuestPhysical, guestPhysical } from '../x86/address.ts';
 import { BLOCK_SIZE, checkRange, PAGE_SIZE, type Ram, readFully } from './ram.ts';
 import type { Machine, MachineState } from './state.ts';
 import { decodeSites } from './state-blob.ts';
+import { checkLimits } from './state-limits.ts';
 import {
   CHECKSUMS,
   DEVICE_NOTES,
@@ -177,18 +178,20 @@ function readBlock(
   const what = blockName(start);
   const bytes = new Uint8Array(stored);
   readFully(file, bytes, offset, what);
-  const ram = encoding === ENCODINGS.plain ? bytes : inflate(bytes, size, what);
-  if (ram.length !== size || crc32(ram) !== checksum)
+  if (crc32(bytes) !== checksum)
     throw new InputError(`${what} does not have its checksum: the file is damaged`);
-  return ram;
+  return encoding === ENCODINGS.plain ? bytes : inflate(bytes, size, what);
 }
 
+/** @throws InputError unless exactly `size` bytes come of it; no more are made. */
 function inflate(bytes: Uint8Array, size: number, what: string): Uint8Array {
   try {
-    return inflateSync(bytes, { maxOutputLength: size });
+    const ram = inflateSync(bytes, { maxOutputLength: size });
+    if (ram.length === size) return ram;
   } catch {
-    throw new InputError(`${what} cannot be inflated to ${size} bytes: the file is damaged`);
+    // Told below.
   }
+  throw new InputError(`${what} cannot be inflated to ${size} bytes: the file is damaged`);
 }
 
 /** RAM from the file. Each block's checksum is compared when it is first read. */
@@ -265,6 +268,7 @@ export function readStateFile(file: number): StateFile {
     ...Object.assign({}, ...STATE_NOTES.map(decode)),
     devices: Object.assign({}, ...DEVICE_NOTES.map(decode)),
   } as MachineState;
+  checkLimits(state);
 
   const sitesNote = notes.get(NOTE_TYPES.sites)?.bytes ?? new Uint8Array(0);
   const { site_count, module_site_count } = decodeRecord(SITES_HEAD, sitesNote, 0, 'note sites');

@@ -64,7 +64,7 @@ function writeRam(file: number, ram: Ram, compress: boolean): { blocks: RamBlock
       offset: BigInt(offset),
       size: bytes.length,
       stored: stored.length,
-      checksum: crc32(bytes),
+      checksum: crc32(stored),
       encoding: smaller ? ENCODINGS.deflate : ENCODINGS.plain,
     });
   }

@@ -25,12 +25,31 @@ function stateOf(seed: number, ramSize: number): MachineState {
     0,
     'state',
   );
+  const { devices } = state;
   return {
     ...state,
     ram_size: BigInt(ramSize),
     pc_version: VIRTUAL_PC_VERSION,
     fpu_format: FPU_FORMAT.XSAVE,
     fpu_size: 1024,
+    cpu: { ...state.cpu, cpl: seed & 3, interrupt_flag: seed & 0x200 },
+    devices: {
+      ...devices,
+      i8259: devices.i8259.map((pic) => ({ ...pic, highest: pic.highest & 7, awaited: 0 })),
+      i8254: {
+        ...devices.i8254,
+        channels: devices.i8254.channels.map((channel) => ({
+          ...channel,
+          mode: channel.mode % 6,
+          access: channel.access & 3,
+          latched: channel.latched % 3,
+          period: (channel.period & 0xffff) + 1,
+        })),
+      },
+      mc146818: { ...devices.mc146818, index: devices.mc146818.index & 127 },
+      uart16550: { ...devices.uart16550, head: seed & 15, length: seed % 17 },
+      virtio_blk: { ...devices.virtio_blk, queue_size: 1 << (seed & 15) },
+    },
   };
 }
 

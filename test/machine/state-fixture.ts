@@ -22,6 +22,7 @@ export function emptyState(ramSize: number, cpu: Partial<Cpu> = {}): MachineStat
     fpu_format: FPU_FORMAT.FXSAVE,
     fpu_size: 512,
     cpu: { ...state.cpu, ...cpu },
+    devices: { ...state.devices, virtio_blk: { ...state.devices.virtio_blk, queue_size: 128 } },
   };
 }
 

@@ -1,0 +1,66 @@
+/** The machine state of a real guest: the command tells of it, and a debugger walks its memory by the kernel's symbols. */
+
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildInitramfs } from '../../guests/linux/initramfs.ts';
+import { buildKernel } from '../../guests/linux/kernel.ts';
+import { request } from '../../src/cli/control.ts';
+import { Guest, PREVIRT } from './guest.ts';
+
+const LIMIT = 120_000;
+const BUILD_LIMIT = 1_800_000;
+const run = promisify(execFile);
+
+let folder: string;
+let initrd: string;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'previrt-state-'));
+  initrd = await buildInitramfs('glibc');
+}, BUILD_LIMIT);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe.each([
+  ['usual', '32-bit paging'],
+  ['pae', 'PAE paging'],
+] as const)('%s kernel', (configuration, paging) => {
+  const at = (name: string): string => join(folder, `${configuration}-${name}`);
+  let kernel: string;
+  beforeAll(async () => {
+    kernel = (await buildKernel('annotated', configuration)).vmlinux;
+    const guest = new Guest([kernel, '--control', at('control'), '--initrd', initrd]);
+    try {
+      await guest.expect(/guest# /, LIMIT);
+      for (const name of ['first', 'second'])
+        await request(at('control'), { snapshot: { file: at(name), compress: name === 'second' } });
+    } finally {
+      await guest.close();
+    }
+  }, BUILD_LIMIT);
+
+  it('the command tells what it holds, and in what two differ', async () => {
+    const { stdout } = await run(PREVIRT, ['state', at('first')]);
+    expect(stdout).toContain('format 1, virtual PC 1, checksums ok\nRAM 128 MiB: ');
+    expect(stdout).toContain(`CPU: protected mode, ${paging}, CPL `);
+    const difference = await run(PREVIRT, ['state', at('first'), '--diff', at('second'), '--json']);
+    const { fields, sites, ram } = JSON.parse(difference.stdout);
+    expect(fields.map(({ field }: { field: string }) => field)).toContain('wall_time');
+    expect(sites).toBe(0);
+    expect(ram.pages).toBeGreaterThan(0);
+    expect(ram.pages).toBeLessThan(5000);
+  });
+
+  it('gdb finds the kernel in it', async () => {
+    const commands = ['x/s &linux_banner', 'x/s *(char **)&saved_command_line'];
+    const { stdout } = await run('gdb', [
+      ...['-nx', '-batch', '-iex', 'set debuginfod enabled off'],
+      ...commands.flatMap((command) => ['-ex', command]),
+      ...['-c', at('first'), kernel],
+    ]);
+    expect(stdout).toMatch(/<linux_banner>:\s+"Linux version 6\.1/);
+    expect(stdout).toContain('"console=ttyS0 reservetop=');
+  });
+});

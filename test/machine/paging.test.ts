@@ -1,0 +1,128 @@
+/** The guest's own page tables, walked as the processor would. */
+
+import { afterAll, describe, expect, it } from 'vitest';
+import { viewOf } from '../../src/elf/codec.ts';
+import type { Cpu } from '../../src/machine/cpu.ts';
+import { ramMappings } from '../../src/machine/paging.ts';
+import { memoryRam, PAGE_SIZE } from '../../src/machine/ram.ts';
+import { CR0_PG, CR4, emptyState, KERNEL_BASE, machineOf, PAGINGS, StateFolder } from './state-fixture.ts';
+
+const MIB = 2 ** 20;
+const folder = new StateFolder();
+afterAll(() => folder.remove());
+
+/** What is mapped, as `virtual physical size rights`. */
+const mapped = (ram: Uint8Array, cpu: Partial<Cpu>): string[] =>
+  ramMappings(emptyState(ram.length, cpu).cpu, memoryRam(ram)).map(
+    ({ virtual, physical, size, writable, supervisor }) =>
+      `${virtual.toString(16)} ${physical.toString(16)} ${size.toString(16)} ${supervisor ? 'kernel' : 'user'}${writable ? ' w' : ''}`,
+  );
+
+const [PRESENT, WRITABLE, USER, LARGE] = [1, 2, 4, 0x80];
+
+/** 32-bit tables: a directory at 1000, one table at 2000 for the lowest 4 MiB. */
+function tables(
+  entries: readonly (readonly [page: number, entry: number])[],
+  directory = PRESENT | WRITABLE | USER,
+) {
+  const ram = new Uint8Array(MIB);
+  const view = viewOf(ram);
+  view.setUint32(0x1000, 0x2000 | directory, true);
+  for (const [page, entry] of entries) view.setUint32(0x2000 + page * 4, entry, true);
+  return ram;
+}
+const LEGACY = { cr0: CR0_PG, cr3: 0x1000 };
+
+it.each([
+  ['pages of 4 KiB', ['c0000000 0 400000 kernel w']],
+  ['pages of 4 MiB', ['c0000000 0 1000000 kernel w']],
+  ['PAE', ['c0000000 0 1000000 kernel w']],
+])('%s: consecutive pages are one run', (paging, runs) => {
+  const ram = new Uint8Array(16 * MIB);
+  expect(mapped(ram, PAGINGS[paging]!(ram))).toEqual(runs);
+});
+
+it('without paging, RAM is where it is', () => {
+  expect(mapped(new Uint8Array(MIB), {})).toEqual(['0 0 100000 kernel w']);
+});
+
+describe('32-bit paging', () => {
+  it('joins what goes on in both spaces, with the same rights', () => {
+    const rw = PRESENT | WRITABLE;
+    const ram = tables([
+      [1, 0x8000 | rw],
+      [2, 0x9000 | rw],
+      [3, 0x9000 | rw],
+      [4, 0xa000 | PRESENT],
+      [5, 0xb000 | PRESENT | USER],
+      [7, 0xc000 | PRESENT | USER],
+      [8, 0xd000 | WRITABLE],
+    ]);
+    expect(mapped(ram, LEGACY)).toEqual([
+      '1000 8000 2000 kernel w',
+      '3000 9000 1000 kernel w',
+      '4000 a000 1000 kernel',
+      '5000 b000 1000 user',
+      '7000 c000 1000 user',
+    ]);
+  });
+
+  it('a right needs both levels', () => {
+    const ram = tables([[0, 0x8000 | PRESENT | WRITABLE | USER]], PRESENT);
+    expect(mapped(ram, LEGACY)).toEqual(['0 8000 1000 kernel']);
+  });
+
+  it('leaves out what is no RAM: pages, tables, directories', () => {
+    expect(mapped(tables([[0, 0xfe00_0000 | PRESENT]]), LEGACY)).toEqual([]);
+    const ram = tables([]);
+    viewOf(ram).setUint32(0x1000, 0xfff0_0000 | PRESENT, true);
+    expect(mapped(ram, LEGACY)).toEqual([]);
+    expect(mapped(ram, { cr0: CR0_PG, cr3: 0xffff_f000 })).toEqual([]);
+  });
+
+  it('a large page may reach beyond RAM; without PSE the bit means nothing', () => {
+    const ram = tables([]);
+    viewOf(ram).setUint32(0x1000, PRESENT | LARGE, true);
+    expect(mapped(ram, { ...LEGACY, cr4: CR4.PSE })).toEqual(['0 0 100000 kernel']);
+    expect(mapped(ram, LEGACY)).toEqual([]);
+  });
+
+  it('a directory that is its own table ends', () => {
+    const ram = tables([]);
+    const view = viewOf(ram);
+    for (let entry = 0; entry < 1024; entry++) view.setUint32(0x1000 + entry * 4, 0x1000 | PRESENT, true);
+    expect(mapped(ram, LEGACY).length).toBe(2 ** 20);
+  });
+});
+
+it('PAE: entries above all RAM, and pointers that are not present', () => {
+  const ram = new Uint8Array(MIB);
+  const view = viewOf(ram);
+  view.setBigUint64(0x2000, (1n << 40n) | 1n, true);
+  view.setBigUint64(0x2008, (1n << 40n) | 0x81n, true);
+  view.setBigUint64(0x2010, (1n << 63n) | 0x81n, true);
+  const cpu = { cr0: CR0_PG, cr4: CR4.PAE, pdpte: [0n, 0x2001n, 0x2000n, 0n] };
+  expect(mapped(ram, cpu)).toEqual(['40400000 0 100000 kernel']);
+});
+
+it('of more mappings than a file takes, those of the kernel stay', () => {
+  const ram = new Uint8Array(4 * MIB);
+  const view = viewOf(ram);
+  for (let table = 0; table < 32; table++) {
+    view.setUint32(0x1000 + table * 4, (0x10_0000 + table * PAGE_SIZE) | PRESENT | USER, true);
+    for (let page = 0; page < 1024; page++)
+      view.setUint32(
+        0x10_0000 + table * PAGE_SIZE + page * 4,
+        (((page * 7) % 1024) * PAGE_SIZE) | PRESENT | USER,
+        true,
+      );
+  }
+  view.setUint32(0x1000 + (KERNEL_BASE >>> 22) * 4, 0x20_0000 | PRESENT, true);
+  view.setUint32(0x20_0000, 0x3000 | PRESENT, true);
+  const bytes = folder.write('state', machineOf(ram, LEGACY));
+  const count = viewOf(bytes).getUint16(44, true);
+  expect(count).toBe(1 + 16_384);
+  const last = bytes.length - 32;
+  expect(viewOf(bytes).getUint32(last + 8, true)).toBe(KERNEL_BASE);
+  folder.read('state', ({ state }) => expect(state.cpu.cr3).toBe(0x1000));
+});
