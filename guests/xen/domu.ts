@@ -19,7 +19,7 @@ const DISK = '/dev/vda';
 const CONFIG_FILE_MODE = 0o644;
 
 export interface DomURun
-  extends Pick<XenRun, 'commandLine' | 'console' | 'commands' | 'symbolize' | 'signal' | 'disk'> {
+  extends Pick<XenRun, 'commandLine' | 'console' | 'attach' | 'starts' | 'symbolize' | 'signal' | 'disk'> {
   /** Bytes of the burned image. */
   readonly kernel: Uint8Array;
   readonly initrd?: Uint8Array | undefined;
@@ -57,7 +57,8 @@ export async function runDomU(run: DomURun): Promise<RunStatus> {
     spare: run.memory + DOMAIN_OVERHEAD,
     disk: run.disk,
     console: run.console,
-    commands: run.commands,
+    attach: run.attach,
+    starts: run.starts ?? true,
     symbolize: run.symbolize,
     signal: run.signal,
   });

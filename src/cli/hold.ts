@@ -6,8 +6,8 @@ import type { RunStatus } from '../targets/target.ts';
 import { openControl } from './control.ts';
 import { answerer, type Lasting } from './requests.ts';
 
-/** As a session's, for a guest of which nothing is asked: without commands. */
-export type Alone = Omit<Surroundings, 'commands'> & Partial<Surroundings>;
+/** As a session's, for a guest of which nothing is asked: nothing can be asked. */
+export type Alone = Omit<Surroundings, 'attach'> & Partial<Surroundings>;
 
 /** Runs it as a session, which answers at `path`. */
 async function inSession(

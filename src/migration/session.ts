@@ -10,21 +10,15 @@
 import { PassThrough } from 'node:stream';
 import { InputError } from '../elf/input-error.ts';
 import type { Machine } from '../machine/state.ts';
-import {
-  END_COMMAND,
-  GO_ON_COMMAND,
-  type Reburned,
-  reburnAnswer,
-  STOP_COMMAND,
-  stateAnswer,
-} from '../targets/command.ts';
-import type { Commands, GuestConsole, RunningGuest, RunStatus } from '../targets/target.ts';
+import type { Reburned } from '../targets/command.ts';
+import type { GuestConsole, RunningGuest, RunStatus } from '../targets/target.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 
 /** What a run gets of the session. */
 export interface Surroundings {
   readonly console: GuestConsole;
-  readonly commands: Commands;
+  /** Is given the guest once it runs. */
+  readonly attach: (guest: RunningGuest) => void;
   /** Aborting it ends the guest. */
   readonly signal: AbortSignal;
 }
@@ -40,17 +34,12 @@ export interface Moved {
 /** Milliseconds that a target has to take up a guest. */
 const PATIENCE = 120_000;
 
-/** How a message of the wedge begins. */
-const MESSAGE = 'previrt: ';
-
-/** One run, and the questions that its wedge has been asked. */
+/** One run of the guest. */
 class Run {
   readonly input = new PassThrough();
   readonly ended: Promise<RunStatus>;
   readonly #guest: Promise<RunningGuest>;
-  #words: string | undefined;
   readonly #killer = new AbortController();
-  #hear: (line: string) => void = () => {};
 
   constructor(start: Start, console: GuestConsole, signal: AbortSignal) {
     let attach: (guest: RunningGuest) => void;
@@ -59,62 +48,18 @@ class Run {
     });
     this.ended = start({
       console: { ...console, input: this.input },
-      commands: { attach: (guest) => attach(guest), heard: (line) => this.#heard(line) },
+      attach: (guest) => attach(guest),
       signal: AbortSignal.any([signal, this.#killer.signal]),
     });
     this.ended.catch(() => {}); // Whoever waits for the run is told.
   }
 
-  #heard(line: string): void {
-    if (line.startsWith(MESSAGE)) this.#words = line.slice(MESSAGE.length);
-    this.#hear(line);
-  }
-
-  /** The first answer that `answer` finds in what the wedge says. @throws InputError if the run ends before */
-  async ask<T>(send: (guest: RunningGuest) => void, answer: (line: string) => T | undefined): Promise<T> {
-    const gone = this.ended.then(
-      () => {
-        throw new InputError('the guest has ended');
-      },
-      (error: unknown) => {
-        throw error;
-      },
-    );
-    const said = new Promise<T>((resolve) => {
-      this.#hear = (line) => {
-        const found = answer(line);
-        if (found !== undefined) resolve(found);
-      };
+  /** @throws InputError if the run ends before, and why it could not be */
+  async ask<T>(question: (guest: RunningGuest) => T | Promise<T>): Promise<T> {
+    const gone = this.ended.then(() => {
+      throw new InputError('the guest has ended');
     });
-    try {
-      send(await Promise.race([this.#guest, gone]));
-      return await Promise.race([said, gone]);
-    } finally {
-      this.#hear = () => {};
-    }
-  }
-
-  async stop(): Promise<Machine> {
-    const answer = await this.ask((guest) => guest.send(STOP_COMMAND), stateAnswer);
-    if ('refused' in answer) throw new InputError(answer.refused);
-    if (!('stopped' in answer)) throw new InputError('the wedge does not stand still');
-    return (await this.#guest).state(answer.stopped);
-  }
-
-  /** Waits until the guest runs, after a command if there is one. */
-  async goesOn(command?: Uint8Array): Promise<void> {
-    await this.ask(
-      (guest) => command && guest.send(command),
-      (line) => {
-        const answer = stateAnswer(line);
-        return answer && 'goesOn' in answer ? true : undefined;
-      },
-    );
-  }
-
-  /** The last that its wedge has said. */
-  get words(): string | undefined {
-    return this.#words;
+    return Promise.race([this.#guest.then(question), gone]);
   }
 
   /** Ends it, wherever it is. */
@@ -125,7 +70,7 @@ class Run {
 
   /** Ends it; it stands still. */
   async letGo(): Promise<void> {
-    (await this.#guest).send(END_COMMAND);
+    await this.ask((guest) => guest.letGo());
     await this.ended;
   }
 }
@@ -173,24 +118,20 @@ export class Session {
 
   /** Burns all sites again. @throws InputError with the wedge's reason if it refuses */
   reburn(domains: readonly DomainName[]): Promise<Reburned> {
-    return this.#inTurn(async () => {
-      const answer = await this.#run.ask((guest) => guest.reburn(domains), reburnAnswer);
-      if (typeof answer === 'string') throw new InputError(answer);
-      return answer;
-    });
+    return this.#inTurn(() => this.#run.ask((guest) => guest.reburn(domains)));
   }
 
   /** Lets `look` have the state of the guest, which stands still meanwhile and goes on then, whatever happens. */
   standStill<T>(look: (machine: Machine) => Promise<T> | T): Promise<T & Moved> {
     return this.#inTurn(async () => {
       const run = this.#run;
-      const machine = await run.stop();
+      const machine = await run.ask((guest) => guest.stop());
       const since = performance.now();
       try {
         const result = await look(machine);
         return { ...result, stopped: performance.now() - since };
       } finally {
-        await run.goesOn(GO_ON_COMMAND);
+        await run.ask((guest) => guest.goOn());
       }
     });
   }
@@ -204,15 +145,18 @@ export class Session {
       const source = this.#run;
       this.#typed = [];
       try {
-        const machine = await source.stop();
+        const machine = await source.ask((guest) => guest.stop());
         const since = performance.now();
         const target = new Run(resume(machine), this.#console, this.#signal);
         try {
-          await within(PATIENCE, target.goesOn());
+          await within(
+            PATIENCE,
+            target.ask(() => {}),
+          );
         } catch (error) {
           await target.kill();
-          await source.goesOn(GO_ON_COMMAND);
-          throw new InputError(`it did not go on there: ${target.words ?? (error as Error).message}`);
+          await source.ask((guest) => guest.goOn());
+          throw new InputError(`it did not go on there: ${(error as Error).message}`);
         }
         this.#run = target;
         const stopped = performance.now() - since;

@@ -5,6 +5,7 @@ import type { ElfImage } from '../elf/image.ts';
 import type { Machine, ProcessorName } from '../machine/state.ts';
 import { USUAL_DOMAINS } from '../substitution/select.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
+import type { Reburned } from './command.ts';
 import type { CountsCollector } from './counts.ts';
 
 export interface RunOptions {
@@ -22,8 +23,8 @@ export interface RunOptions {
   /** Xen: which kind of domain. */
   readonly domain?: 'dom0' | 'domU' | undefined;
   readonly console: GuestConsole;
-  /** What may be asked of the wedge meanwhile. */
-  readonly commands?: Commands | undefined;
+  /** Is given the guest once it runs. Without it, nothing can be asked. */
+  readonly attach?: ((guest: RunningGuest) => void) | undefined;
   /** COUNT: what the wedge counts; it tells `told` at the end. */
   readonly counts?: number | undefined;
   readonly told?: CountsCollector | undefined;
@@ -35,27 +36,24 @@ export interface RunOptions {
 export const domainsFor = ({ counts }: { readonly counts?: number | undefined }): readonly DomainName[] =>
   counts ? (Object.keys(DOMAINS) as DomainName[]) : USUAL_DOMAINS;
 
-/** A guest that runs, to whoever may ask something of its wedge. */
+/** A guest that runs, to whoever may ask something of it: one thing at a time. */
 export interface RunningGuest {
-  /** Burns all sites again, for these domains. */
-  reburn(domains: readonly DomainName[]): void;
-  /** One of the commands of command.ts. */
-  send(command: Uint8Array): void;
-  /** Its state, once its wedge has said `stopped` with these words; until it goes on. @throws InputError if it cannot be had */
-  state(words: string): Machine;
-}
-
-/** What is asked of the wedge while the guest runs. */
-export interface Commands {
-  /** The target tells how to ask. */
-  attach(guest: RunningGuest): void;
-  /** A message of the wedge: one line, without its end. */
-  heard(line: string): void;
+  /** Burns all sites again. @throws InputError with the reason if it cannot be done */
+  reburn(domains: readonly DomainName[]): Promise<Reburned>;
+  /**
+   * Makes it stand still between two of its instructions, and gives its state,
+   * which can be read until it goes on. @throws InputError if it cannot; it runs then
+   */
+  stop(): Promise<Machine>;
+  /** Lets it go on where it stands. */
+  goOn(): Promise<void>;
+  /** Ends the run of a guest that stands still. */
+  letGo(): void;
 }
 
 /** The UART's wire and a place for messages that are not the guest's: file descriptors. */
 export interface GuestConsole {
-  /** A stream only where commands come with it. */
+  /** A stream only where something may be asked. */
   readonly input: number | Readable;
   readonly output: number;
   readonly messages: number;
@@ -65,7 +63,7 @@ export interface GuestConsole {
 
 /** As RunOptions, for a guest that goes on. */
 export interface ResumeOptions
-  extends Pick<RunOptions, 'disk' | 'domain' | 'console' | 'commands' | 'counts' | 'told' | 'signal'> {
+  extends Pick<RunOptions, 'disk' | 'domain' | 'console' | 'attach' | 'counts' | 'told' | 'signal'> {
   readonly machine: Machine;
   /** What it was booted from, for names in messages. */
   readonly elf?: ElfImage | undefined;

@@ -15,11 +15,13 @@ import { fileRam, readFully } from '../../machine/ram.ts';
 import type { Machine } from '../../machine/state.ts';
 import { burn } from '../../substitution/burn.ts';
 import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
-import { connect, type Wire } from '../bare/console.ts';
+import { substituted } from '../../substitution/select.ts';
+import type { DomainName } from '../../x86/site-kinds.ts';
+import { connect } from '../bare/console.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD, RAM_FD } from '../boot-layout.ts';
-import { reburnCommand, typed } from '../command.ts';
+import { typed } from '../command.ts';
 import { resumeParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
 import {
@@ -32,6 +34,7 @@ import {
 } from '../target.ts';
 import { MemoryFile, toldState } from '../told-state.ts';
 import { cacheRoot } from '../wedge-build.ts';
+import { WedgeGuest } from '../wedge-guest.ts';
 import { buildHostedWedge } from './build.ts';
 import { hostedChecks } from './check.ts';
 
@@ -107,13 +110,18 @@ async function run(options: RunOptions): Promise<RunStatus> {
       diskSize: disk?.size,
       panicPattern: panicPattern ?? '',
       escape: options.console.terminal,
-      commands: options.commands !== undefined,
+      commands: options.attach !== undefined,
       processor: options.processor,
       counts: options.counts,
     }),
   );
   try {
-    return await execute(program, options, bootFd, disk?.fd, options.memory);
+    return await execute(program, options, {
+      bootFd,
+      diskFd: disk?.fd,
+      ramSize: options.memory,
+      starts: true,
+    });
   } finally {
     closeSync(bootFd);
     if (disk) closeSync(disk.fd);
@@ -132,12 +140,13 @@ async function resume(options: ResumeOptions): Promise<RunStatus> {
       diskSize: disk?.size,
       panicPattern: LINUX_PANIC,
       escape: options.console.terminal,
-      commands: options.commands !== undefined,
+      commands: options.attach !== undefined,
       counts: options.counts,
     }),
   );
   try {
-    return await execute(program, options, bootFd, disk?.fd, machine.ram.size, ramFd);
+    const ramSize = machine.ram.size;
+    return await execute(program, options, { bootFd, diskFd: disk?.fd, ramFd, ramSize, starts: false });
   } finally {
     closeSync(bootFd);
     if (disk) closeSync(disk.fd);
@@ -153,29 +162,34 @@ function stoppedState(pid: number | undefined, words: string, ramSize: number, m
   return toldState(told, fileRam(fd, ramSize));
 }
 
+/** The way in for commands, and their answers. */
+interface Commands {
+  readonly guest: WedgeGuest;
+  close(): void;
+}
+
 /** What is typed and what is asked of the wedge take the same way in. */
 function connectCommands(
-  { console, commands }: ResumeOptions | RunOptions,
+  options: ResumeOptions | RunOptions,
   child: ChildProcess,
   ramSize: number,
-): Wire {
+  starts: boolean,
+): Commands {
   const { stdin } = child;
   stdin?.on('error', () => {}); // The guest has ended; that is seen elsewhere.
   const memory = new MemoryFile();
   const send = (bytes: Uint8Array): void => void stdin?.write(bytes);
-  commands?.attach({
-    reburn: (domains) => send(reburnCommand(domains)),
-    send,
-    state: (words) => stoppedState(child.pid, words, ramSize, memory),
-  });
+  const state = (words: string): Machine => stoppedState(child.pid, words, ramSize, memory);
+  const domains = (asked: readonly DomainName[]) => substituted('hosted', asked);
+  const guest = new WedgeGuest({ send, domains, state }, options.attach!, starts);
   // The wedge knows the escape.
   const wire = connect(
-    { ...console, terminal: false },
+    { ...options.console, terminal: false },
     (bytes) => stdin?.write(typed(bytes)),
     () => {},
   );
   return {
-    ...wire,
+    guest,
     close() {
       wire.close();
       memory.close();
@@ -183,13 +197,22 @@ function connectCommands(
   };
 }
 
+/** What the wedge's process is given. */
+interface Handed {
+  readonly bootFd: number;
+  readonly diskFd: number | undefined;
+  /** What RAM is taken from, if not from the boot file. */
+  readonly ramFd?: number | undefined;
+  /** Bytes. */
+  readonly ramSize: number;
+  /** Whether the guest starts; else it goes on. */
+  readonly starts: boolean;
+}
+
 async function execute(
   program: string,
   options: ResumeOptions | RunOptions,
-  bootFd: number,
-  diskFd: number | undefined,
-  ramSize: number,
-  ramFd?: number,
+  { bootFd, diskFd, ramFd, ramSize, starts }: Handed,
 ): Promise<RunStatus> {
   const { input, output, messages } = options.console;
   writeFileSync(messages, ISOLATION_NOTE);
@@ -203,14 +226,14 @@ async function execute(
     signal: options.signal,
     killSignal: 'SIGKILL',
   });
-  const wire = options.commands && connectCommands(options, child, ramSize);
+  const commands = options.attach && connectCommands(options, child, ramSize, starts);
   const symbolize = messageFilter(options.elf, options.told);
   let text = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;
     const end = text.lastIndexOf('\n') + 1;
     if (end > 0) writeFileSync(messages, symbolize(text.slice(0, end)));
-    for (const line of text.slice(0, end).split('\n')) options.commands?.heard(line);
+    for (const line of text.slice(0, end).split('\n')) commands?.guest.heard(line);
     text = text.slice(end);
   });
   try {
@@ -219,12 +242,13 @@ async function execute(
       writeFileSync(messages, `previrt: the guest's process was ended by ${signal}\n`);
       return RUN_STATUS.crash;
     }
+    if (commands?.guest.failure) throw commands.guest.failure;
     return status as RunStatus;
   } catch (error) {
     if (options.signal.aborted) return RUN_STATUS.host;
     throw error;
   } finally {
-    wire?.close();
+    commands?.close();
   }
 }
 

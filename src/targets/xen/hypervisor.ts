@@ -21,9 +21,10 @@ import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
 import { substituted } from '../../substitution/select.ts';
 import { connect } from '../bare/console.ts';
-import { reburnCommand, typed } from '../command.ts';
-import { type Commands, type GuestConsole, RUN_STATUS, type RunStatus } from '../target.ts';
+import { typed } from '../command.ts';
+import { type GuestConsole, RUN_STATUS, type RunningGuest, type RunStatus } from '../target.ts';
 import { MemoryFile } from '../told-state.ts';
+import { WedgeGuest } from '../wedge-guest.ts';
 import { MEMORY_FILE, stoppedState } from './stopped.ts';
 import { Preamble, WedgeMessages, XenWire } from './wire.ts';
 
@@ -78,7 +79,9 @@ export interface XenRun {
    * comes, the line before the end says why.
    */
   readonly preamble?: string;
-  readonly commands?: Commands | undefined;
+  readonly attach?: ((guest: RunningGuest) => void) | undefined;
+  /** Whether the guest starts; else it goes on. */
+  readonly starts?: boolean;
   /** Bytes of the initial domain's memory. */
   readonly memory: number;
   /** Bytes of memory for domains that it starts. */
@@ -241,22 +244,28 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   const input = new Input((bytes) => qemu.stdin.write(bytes));
   const terminal = connect(
     run.console,
-    (bytes) => input.write(run.commands ? typed(bytes) : bytes),
+    (bytes) => input.write(run.attach ? typed(bytes) : bytes),
     () => order(RUN_STATUS.done),
   );
   const memory = new MemoryFile();
-  run.commands?.attach({
-    reburn: (domains) => input.write(reburnCommand(substituted('xen', domains))),
-    send: (command) => input.write(command),
-    state: (words) => stoppedState(qemu.pid, words, memory),
-  });
+  const asked =
+    run.attach &&
+    new WedgeGuest(
+      {
+        send: (command) => input.write(command),
+        domains: (asked) => substituted('xen', asked),
+        state: (words) => stoppedState(qemu.pid, words, memory),
+      },
+      run.attach,
+      run.starts ?? true,
+    );
   const start = setTimeout(() => qemu.kill('SIGKILL'), START_LIMIT);
   const show = (bytes: Uint8Array): void => {
     const { guest, said } = wedge.receive(preamble.receive(bytes));
     terminal.write(guest);
     if (!said) return;
     writeFileSync(run.console.messages, run.symbolize?.(said) ?? said);
-    for (const line of said.split('\n')) run.commands?.heard(line);
+    for (const line of said.split('\n')) asked?.heard(line);
   };
   const silence = setTimeout(() => show(wire.flush()), SILENCE);
   let started = false;
@@ -298,6 +307,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   }
   if (ordered !== undefined) return ordered;
   if (!started) throw refusal(log, preamble);
+  if (asked?.failure) throw asked.failure;
   const written = wire.status;
   if (written !== undefined) outcome = isStatus(written) ? written : RUN_STATUS.crash;
   if (outcome === RUN_STATUS.crash || outcome === RUN_STATUS.host) {

@@ -24,7 +24,7 @@ import { runXen, type XenRun } from './hypervisor.ts';
 import { domainMemory, preparedMemory, resumeImage, xenImage } from './image.ts';
 
 /** What a domain is started from. */
-export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symbolize' | 'commands'> {
+export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symbolize' | 'attach' | 'starts'> {
   /** For Xen's domain builder. */
   readonly kernel: Uint8Array;
   /** Bytes of the domain's memory. */
@@ -93,9 +93,9 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
       'an image burned for xen has its memory, initrd and arguments in it',
       'give them to previrt burn, or run the kernel as it was before',
     );
-  if (info && options.commands)
+  if (info && options.attach)
     throw new InputError('an image burned for xen takes no commands', 'run the kernel as it was before');
-  const commands = options.commands !== undefined;
+  const commands = options.attach !== undefined;
   const kernel = info
     ? elf.bytes
     : prepareXenBurn(elf.bytes, {
@@ -116,7 +116,7 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
     console: options.console,
     symbolize: messageFilter(elf, options.told),
     signal: options.signal,
-    commands: options.commands,
+    attach: options.attach,
     disk: options.disk,
   };
 }
@@ -127,13 +127,14 @@ async function prepareResume({ machine, elf, ...options }: ResumeOptions): Promi
     ...resumeParts(machine),
     domains: substituted('xen', domainsFor(options)),
     panicPattern: LINUX_PANIC,
-    commands: options.commands !== undefined,
+    commands: options.attach !== undefined,
     counts: options.counts,
   };
   return {
     kernel: resumeImage(readFileSync(await buildXenWedge()), parts),
     memory: domainMemory(machine.ram.size),
     commandLine: '',
+    starts: false,
     symbolize: messageFilter(elf, options.told),
     ...options,
   };

@@ -1,0 +1,100 @@
+/**
+ * A running guest with a wedge in it: what is asked goes with the console's
+ * input (command.ts), answers come among the wedge's messages.
+ */
+
+import { InputError } from '../elf/input-error.ts';
+import type { Machine } from '../machine/state.ts';
+import type { DomainName } from '../x86/site-kinds.ts';
+import {
+  END_COMMAND,
+  GO_ON_COMMAND,
+  type Reburned,
+  reburnAnswer,
+  reburnCommand,
+  STOP_COMMAND,
+  stateAnswer,
+} from './command.ts';
+import type { RunningGuest } from './target.ts';
+
+export interface WedgeWire {
+  /** To the wedge. */
+  send(command: Uint8Array): void;
+  /** Of domains that are asked for, those that the target substitutes. */
+  domains(asked: readonly DomainName[]): readonly DomainName[];
+  /** The state of the guest, once its wedge has said `stopped` with these words. @throws InputError if it cannot be had */
+  state(words: string): Machine;
+}
+
+/** How a message of the wedge begins. */
+const MESSAGE = 'previrt: ';
+
+export class WedgeGuest implements RunningGuest {
+  readonly #wire: WedgeWire;
+  readonly #attach: (guest: RunningGuest) => void;
+  #awaited: ((line: string) => void) | undefined;
+  #attached = false;
+  #words = 'the wedge has said nothing';
+
+  /** @param starts whether it runs from the start; a guest that goes on runs when its wedge has said so */
+  constructor(wire: WedgeWire, attach: (guest: RunningGuest) => void, starts: boolean) {
+    this.#wire = wire;
+    this.#attach = attach;
+    if (starts) this.#runs();
+  }
+
+  #runs(): void {
+    if (!this.#attached) this.#attach(this);
+    this.#attached = true;
+  }
+
+  /** Why it did not come to run, if it did not: the last that its wedge has said. */
+  get failure(): InputError | undefined {
+    return this.#attached ? undefined : new InputError(this.#words);
+  }
+
+  /** A message of the wedge: one line, without its end. */
+  heard(line: string): void {
+    if (line.startsWith(MESSAGE)) this.#words = line.slice(MESSAGE.length);
+    const answer = stateAnswer(line);
+    if (answer && 'goesOn' in answer) this.#runs();
+    this.#awaited?.(line);
+  }
+
+  #ask<T>(command: Uint8Array, answer: (line: string) => T | undefined): Promise<T> {
+    const said = new Promise<T>((resolve) => {
+      this.#awaited = (line) => {
+        const found = answer(line);
+        if (found === undefined) return;
+        this.#awaited = undefined;
+        resolve(found);
+      };
+    });
+    this.#wire.send(command);
+    return said;
+  }
+
+  async reburn(domains: readonly DomainName[]): Promise<Reburned> {
+    const answer = await this.#ask(reburnCommand(this.#wire.domains(domains)), reburnAnswer);
+    if (typeof answer === 'string') throw new InputError(answer);
+    return answer;
+  }
+
+  async stop(): Promise<Machine> {
+    const answer = await this.#ask(STOP_COMMAND, stateAnswer);
+    if ('refused' in answer) throw new InputError(answer.refused);
+    if (!('stopped' in answer)) throw new InputError('the wedge does not stand still');
+    return this.#wire.state(answer.stopped);
+  }
+
+  async goOn(): Promise<void> {
+    await this.#ask(GO_ON_COMMAND, (line) => {
+      const answer = stateAnswer(line);
+      return answer && 'goesOn' in answer ? true : undefined;
+    });
+  }
+
+  letGo(): void {
+    this.#wire.send(END_COMMAND);
+  }
+}
