@@ -40,11 +40,15 @@ const statOrUndefined = (path: string) => statSync(path, { throwIfNoEntry: false
  * @throws CliError if it cannot be written; nothing is left behind.
  */
 export function writeOutput(path: string, bytes: Uint8Array, mode = 0o644): void {
-  const existing = statOrUndefined(path);
-  if (existing && !existing.isFile() && !existing.isDirectory()) {
-    // A pipe or a device is written through, not replaced.
-    writeFileSync(path, bytes);
-    return;
+  try {
+    const existing = statOrUndefined(path);
+    if (existing && !existing.isFile() && !existing.isDirectory()) {
+      // A pipe or a device is written through, not replaced.
+      writeFileSync(path, bytes);
+      return;
+    }
+  } catch (error) {
+    throw systemError(error, 'write', path);
   }
   replaceFile(path, mode, (file) => {
     for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
