@@ -124,6 +124,11 @@ export class Guest {
     this.#process.kill(name);
   }
 
+  /** The processes that previrt has started, and that run. */
+  children(): number[] {
+    return childrenOf(this.#process.pid!);
+  }
+
   /** Waits for the end of the run. @throws Error with the console's end after `limit` milliseconds */
   async end(limit: number): Promise<Ending> {
     await this.#until(() => !this.#running, limit, 'an end of the run');

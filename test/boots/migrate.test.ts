@@ -72,6 +72,14 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+/** The guest still has its file, and ends well. */
+async function hasKept(): Promise<void> {
+  guest!.send('cat /tmp/file\n');
+  await guest!.expect(/^kept\r$/m, LIMIT);
+  guest!.send(`${POWER_OFF[0]}\n`);
+  expect((await guest!.end(LIMIT)).status).toBe(RUN_STATUS.done);
+}
+
 interface Journey {
   readonly start: Place;
   readonly places: readonly Place[];
@@ -171,11 +179,35 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       const control = await start({ start: HOSTED, places: [], stay: 0 }, []);
       guest!.send('uptime > /tmp/before; echo kept > /tmp/file\n');
       await guest!.expect(/guest# /, LIMIT);
-      await expect(request(control, { migrate: DOM0 })).rejects.toThrow(/lacks|did not/);
+      await expect(request(control, { migrate: DOM0 })).rejects.toThrow(
+        'it did not go on there: this processor lacks what the guest knows it has',
+      );
+      await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
+    'nowhere, when whoever is to take it up is killed; and to another place then',
+    async () => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
+      guest!.send('echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      const before = guest!.children();
+      const moved = request(control, { migrate: DOM0 }).then(
+        () => 'moved',
+        (error: Error) => error.message,
+      );
+      let killed: number | undefined;
+      while (killed === undefined) {
+        await setTimeout(10);
+        killed = guest!.children().find((child) => !before.includes(child));
+      }
+      process.kill(killed, 'SIGKILL');
+      expect(await moved).toMatch(/it did not go on there: /);
       guest!.send('cat /tmp/file\n');
       await guest!.expect(/^kept\r$/m, LIMIT);
-      guest!.send(`${POWER_OFF[0]}\n`);
-      expect((await guest!.end(LIMIT)).status).toBe(RUN_STATUS.done);
+      await request<Moved>(control, { migrate: HOSTED });
+      await hasKept();
     },
     TEST_LIMIT,
   );
