@@ -12,7 +12,15 @@ import type { Ram } from '../../machine/ram.ts';
 import { FPU_FORMAT, FPU_SIZE, type MachineState } from '../../machine/state.ts';
 import { guestPhysical } from '../../x86/address.ts';
 import type { MigrationStream, Section } from './migration-stream.ts';
-import { type FieldValue, field, fieldBytes, hasField, sectionOf, wideField } from './section-fields.ts';
+import {
+  type FieldValue,
+  field,
+  fieldBytes,
+  hasField,
+  type NewSubsection,
+  sectionOf,
+  wideField,
+} from './section-fields.ts';
 
 type Segment = RecordOf<typeof SEGMENT>;
 
@@ -203,6 +211,34 @@ function fpuFields({ fpu, fpu_format }: MachineState): Record<string, FieldValue
   return fields;
 }
 
+/** What the section has only if it is not as after reset. */
+export function cpuSubsections({ cpu, fpu }: MachineState): NewSubsection[] {
+  const view = viewOf(fpu);
+  const wide = (name: string, value: bigint) => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64BE(value);
+    return { name, type: 'uint64', bytes };
+  };
+  const opcode = Buffer.alloc(2);
+  opcode.writeUInt16BE(view.getUint16(FXSAVE.opcode, true));
+  const ip = view.getBigUint64(FXSAVE.ip, true);
+  const dp = view.getBigUint64(FXSAVE.dp, true);
+  const lastOperation = {
+    name: 'cpu/fpop_ip_dp',
+    version: 1,
+    fields: [{ name: 'env.fpop', type: 'uint16', bytes: opcode }, wide('env.fpip', ip), wide('env.fpdp', dp)],
+  };
+  const miscEnable = {
+    name: 'cpu/msr_ia32_misc_enable',
+    version: 1,
+    fields: [wide('env.msr_ia32_misc_enable', cpu.misc_enable)],
+  };
+  return [
+    ...(ip || dp || opcode.some((byte) => byte !== 0) ? [lastOperation] : []),
+    ...(cpu.misc_enable === MISC_ENABLE_RESET ? [] : [miscEnable]),
+  ];
+}
+
 /** QEMU takes these bits as they come, so they must be right. */
 function hflagsOf(cpu: Cpu): number {
   const big = (index: number): boolean => (cpu.segments[index]!.attributes & ATTR_BIG) !== 0;
@@ -225,7 +261,9 @@ function hflagsOf(cpu: Cpu): number {
 const eflagsOf = (cpu: Cpu): number => cpu.eflags | EFLAGS.FIXED | cpu.interrupt_flag | cpu.system_flags;
 
 /** The fields that replace a template's, by section. */
-export function cpuFields(state: MachineState): Record<string, Record<string, FieldValue>> {
+export function cpuFields(
+  state: MachineState,
+): Record<'cpu' | 'cpu_common' | 'timer', Record<string, FieldValue>> {
   const { cpu, devices } = state;
   const numbered = (name: string, values: readonly number[]): Record<string, FieldValue> =>
     Object.fromEntries(values.map((value, index) => [`${name}[${index}]`, value]));

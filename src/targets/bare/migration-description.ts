@@ -79,32 +79,31 @@ export function parseDescription(text: string): Description {
   const wrong = (what: string): InputError => new InputError(`QEMU stream: its description has ${what}`);
   let count = 0;
   const check = (value: unknown, where: string, depth: number): void => {
-    if (!isObject(value) || typeof value['vmsd_name'] !== 'string' || !isCount(value['version']))
+    if (!isObject(value) || typeof value.vmsd_name !== 'string' || !isCount(value.version))
       throw wrong(`no name or version in ${where}`);
     if (depth > MAX_DEPTH) throw wrong(`too many levels in ${where}`);
-    const fields = listOf(value['fields']);
-    const subsections = listOf(value['subsections']);
+    const fields = listOf(value.fields);
+    const subsections = listOf(value.subsections);
     if (!fields || !subsections) throw wrong(`no list of fields in ${where}`);
     for (const field of fields) {
       if (++count > MAX_FIELDS) throw wrong('too many fields');
       const whole =
         isObject(field) &&
-        typeof field['name'] === 'string' &&
-        typeof field['type'] === 'string' &&
-        isCount(field['size']) &&
-        [field['array_len'], field['index']].every((number) => number === undefined || isCount(number));
+        typeof field.name === 'string' &&
+        typeof field.type === 'string' &&
+        isCount(field.size) &&
+        [field.array_len, field.index].every((number) => number === undefined || isCount(number));
       if (!whole) throw wrong(`a malformed field in ${where}`);
-      if (field['struct'] !== undefined) check(field['struct'], where, depth + 1);
+      if (field.struct !== undefined) check(field.struct, where, depth + 1);
     }
     for (const subsection of subsections) check(subsection, where, depth + 1);
   };
-  const devices = isObject(parsed) ? parsed['devices'] : undefined;
-  if (!isObject(parsed) || !isCount(parsed['page_size']) || !Array.isArray(devices))
-    throw wrong('no devices');
+  const devices = isObject(parsed) ? parsed.devices : undefined;
+  if (!isObject(parsed) || !isCount(parsed.page_size) || !Array.isArray(devices)) throw wrong('no devices');
   for (const device of devices as unknown[]) {
-    if (!isObject(device) || typeof device['name'] !== 'string' || !isCount(device['instance_id']))
+    if (!isObject(device) || typeof device.name !== 'string' || !isCount(device.instance_id))
       throw wrong('a device without a name');
-    check(device, device['name'], 0);
+    check(device, device.name, 0);
   }
   return parsed as unknown as Description;
 }
@@ -118,10 +117,12 @@ export function layoutOf(device: DescribedDevice, room: number): SectionLayout {
   const fields = new Map<string, StreamField>();
   const overlong = (): InputError => new InputError(`QEMU stream: section ${device.name} is truncated`);
 
+  let steps = 0;
+  const step = (): void => {
+    if (++steps > MAX_FIELDS) throw new InputError(`QEMU stream: section ${device.name} has too many fields`);
+  };
   const add = (field: StreamField, struct: Described | undefined): void => {
     if (field.offset + field.size > room) throw overlong();
-    if (fields.size >= MAX_FIELDS)
-      throw new InputError(`QEMU stream: section ${device.name} has too many fields`);
     fields.set(field.name, field);
     if (!struct) return;
     const end = walk(struct, field.offset, `${field.name}.`);
@@ -132,6 +133,7 @@ export function layoutOf(device: DescribedDevice, room: number): SectionLayout {
   const walk = ({ fields: described = [], subsections = [] }: Described, start: number, path: string) => {
     let offset = start;
     for (const { name, type, size, array_len, index, struct } of described) {
+      step();
       if (array_len === undefined) {
         const element = index === undefined ? name : `${name}[${index}]`;
         add({ name: path + element, type, offset, size }, struct);
@@ -140,8 +142,10 @@ export function layoutOf(device: DescribedDevice, room: number): SectionLayout {
       }
       if (size === 0) continue; // However many there are.
       if (offset + array_len * size > room) throw overlong();
-      for (let element = 0; element < array_len; element++, offset += size)
+      for (let element = 0; element < array_len; element++, offset += size) {
+        step();
         add({ name: `${path}${name}[${element}]`, type, offset, size }, struct);
+      }
     }
     for (const subsection of subsections) {
       offset += SUBSECTION_OVERHEAD + Buffer.byteLength(subsection.vmsd_name);

@@ -33,6 +33,10 @@ const RAM_FLAG = { zero: 0x02, sizes: 0x04, page: 0x08, end: 0x10, sameBlock: 0x
 
 /** Bytes of RAM and of the firmware's blocks together. */
 const MAX_RAM = MAX_MEMORY + 2 ** 28;
+/** More blocks, sections and text than any PC has: reading takes no longer than these allow. */
+const MAX_BLOCKS = 64;
+const MAX_SECTIONS = 256;
+const MAX_DESCRIPTION = 2 ** 20;
 
 export interface RamBlock {
   readonly name: string;
@@ -134,6 +138,7 @@ function readSizes(from: Cursor, total: number): RamBlock[] {
     const size = from.u64();
     if (size === 0 || size % PAGE_SIZE !== 0 || size > rest)
       throw from.wrong(`block ${name} has ${size} bytes`);
+    if (blocks.length >= MAX_BLOCKS) throw from.wrong('too many blocks');
     if (blocks.some((block) => block.name === name)) throw from.wrong(`block ${name} comes twice`);
     rest -= size;
     blocks.push({ name, size });
@@ -200,6 +205,7 @@ function findDescription(bytes: Uint8Array): string {
   if (start < 5 || whole[start - 5] !== MARK.description)
     throw new InputError('QEMU stream: there is no description at its end', 'it may be truncated');
   const size = whole.readUInt32BE(start - 4);
+  if (size > MAX_DESCRIPTION) throw new InputError(`QEMU stream: description has ${size} bytes`);
   if (size > whole.length - start) throw new InputError('QEMU stream: description is truncated');
   return whole.subarray(start, start + size).toString('utf8');
 }
@@ -222,16 +228,19 @@ export function readStream(bytes: Uint8Array): MigrationStream {
   const portions: RamPortion[] = [];
   const sections: Section[] = [];
   let ram: SectionHeader | undefined;
+  let lastBlock: string | undefined;
 
   const readRam = (mark: RamPortion['mark'], id: number): void => {
     if (id !== ram?.id) throw from.wrong('a part of a section that never started');
     from.where = 'section ram';
-    const before = portions.findLast(({ pages }) => pages.length > 0)?.pages.at(-1)?.block;
-    portions.push({ mark, pages: readPages(from, blocks, before) });
+    const pages = readPages(from, blocks, lastBlock);
+    lastBlock = pages.at(-1)?.block ?? lastBlock;
+    portions.push({ mark, pages });
     readFooter(from, id);
   };
   const readDevice = (): void => {
     const header = readSectionHeader(from);
+    if (sections.length >= MAX_SECTIONS) throw from.wrong('too many sections');
     const device = description.devices[sections.length];
     if (device?.name !== header.name || device.instance_id !== header.instance)
       throw from.wrong('the description does not have it here');
@@ -260,7 +269,6 @@ export function readStream(bytes: Uint8Array): MigrationStream {
     throw from.wrong(`it has ${description.devices.length} sections, the stream ${sections.length}`);
   if (from.u8() !== MARK.description || from.take(from.u32()).toString('utf8') !== descriptionText)
     throw from.wrong('it is not where it should be');
-  // What QEMU's buffered output may pad it with would be an error of ours: there is none.
   if (from.left > 0) throw from.wrong(`${from.left} bytes follow`);
   const { id, instance, version: ramVersion } = ram;
   return {

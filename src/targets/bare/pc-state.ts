@@ -9,7 +9,7 @@ import { checkRange, PAGE_SIZE, type Ram, type RamRange } from '../../machine/ra
 import { type Machine, type MachineState, PROCESSORS } from '../../machine/state.ts';
 import { VIRTUAL_PC_VERSION } from '../../machine/virtual-pc.ts';
 import { guestPhysical } from '../../x86/address.ts';
-import { cpuFields, cpuOf, fpuOf } from './cpu-sections.ts';
+import { cpuFields, cpuOf, cpuSubsections, fpuOf } from './cpu-sections.ts';
 import {
   i8254Fields,
   i8254Of,
@@ -29,6 +29,7 @@ import { type MigrationStream, portionsOf, type RamPage, type Section } from './
 import {
   type FieldValue,
   field,
+  type NewSubsection,
   sectionOf,
   wideField,
   withContents,
@@ -217,26 +218,30 @@ const replacing =
   (values: Readonly<Record<string, FieldValue>>): Change =>
   (section, device) => [withFields(section, values), device];
 
+const extending =
+  (values: Readonly<Record<string, FieldValue>>, parts: readonly NewSubsection[]): Change =>
+  (section, device) =>
+    parts.reduce<readonly [Section, DescribedDevice]>(
+      ([changed, described], part) => withSubsection(changed, described, part),
+      [withFields(section, values), device],
+    );
+
 /** What becomes of the template's sections, by name. */
 function changesFor(template: MigrationStream, state: MachineState, wallTime: bigint): Map<string, Change> {
   const { devices, time } = state;
   const processor = cpuFields(state);
   const level = devices.virtio_blk.isr ? 1 : 0;
   const changes: Record<string, Change> = {
-    timer: replacing(processor['timer']!),
-    cpu_common: replacing(processor['cpu_common']!),
-    cpu: replacing(processor['cpu']!),
+    timer: replacing(processor.timer),
+    cpu_common: replacing(processor.cpu_common),
+    cpu: extending(processor.cpu, cpuSubsections(state)),
     i8259: (section, device) =>
       replacing(i8259Fields(devices.i8259[section.instance === 0 ? 0 : 1]!))(section, device),
     i8254: replacing(i8254Fields(devices.i8254, time)),
     mc146818rtc: replacing(mc146818Fields(devices.mc146818, wallTime)),
     pcspk: replacing(speakerFields(devices.system)),
     port92: replacing({ outport: devices.system.port_92 }),
-    serial: (section, device) =>
-      uartSubsections(devices.uart16550).reduce<readonly [Section, DescribedDevice]>(
-        ([changed, described], part) => withSubsection(changed, described, part),
-        [withFields(section, uartFields(devices.uart16550)), device],
-      ),
+    serial: extending(uartFields(devices.uart16550), uartSubsections(devices.uart16550)),
     PCIHost: replacing({ config_reg: devices.pci.config_address }),
     PCIBUS: replacing({ [`irq_count[${DISK_LINE}]`]: level }),
     PIIX3: replacing({
