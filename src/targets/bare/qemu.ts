@@ -19,16 +19,23 @@ import { connect, panicWatch } from './console.ts';
 import { unburnedKernel } from './image.ts';
 import { listenForQmp, type Qmp } from './qmp.ts';
 
-const QEMU = 'qemu-system-i386';
+export const QEMU = 'qemu-system-i386';
 const ADVICE = 'install qemu-system-x86';
 
 /**
  * A Pentium III is the i686 that Debian's i386 programs ask for (cmov), with
  * FXSR and sysenter, and has no more that a host might lack; without its APIC.
  */
-const QEMU_MACHINE: readonly string[] = [
+export const QEMU_MACHINE: readonly string[] = [
   ...['-M', 'pc,acpi=off,hpet=off', '-cpu', 'pentium3,-apic', '-accel', 'tcg'],
   ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio'],
+];
+
+/** Virtio of the virtual PC's disk and no more: what its driver has agreed to, every target must keep. */
+const DISK_PROPERTIES: readonly string[] = [
+  ...['disable-legacy=off', 'disable-modern=off', 'vectors=0', 'queue-size=256', 'num-queues=1'],
+  ...['indirect_desc=off', 'event_idx=off', 'queue_reset=off', 'any_layout=off'],
+  ...['config-wce=off', 'discard=off', 'write-zeroes=off'],
 ];
 
 /** Milliseconds between two looks at whether the processor has stopped for good. */
@@ -53,7 +60,7 @@ const quote = (path: string): string => path.replaceAll(',', ',,');
  * Writes what the machine starts from into `folder`; returns the options that name it.
  * @throws InputError if image and options do not fit together
  */
-async function machineOptions(folder: string, options: RunOptions, plan: BootPlan): Promise<string[]> {
+export async function machineOptions(folder: string, options: RunOptions, plan: BootPlan): Promise<string[]> {
   const rom = join(folder, 'rom');
   await writeFile(rom, firmware(plan, options.disk !== undefined));
   const args = ['-m', `${options.memory / 1024}K`, '-bios', rom];
@@ -64,10 +71,7 @@ async function machineOptions(folder: string, options: RunOptions, plan: BootPla
   }
   if (options.disk !== undefined) {
     args.push('-drive', `if=none,id=disk,format=raw,cache=writeback,file=${quote(options.disk)}`);
-    args.push(
-      '-device',
-      `virtio-blk-pci,drive=disk,disable-legacy=off,disable-modern=off,vectors=0,addr=${DISK_SLOT.device}`,
-    );
+    args.push('-device', `virtio-blk-pci,drive=disk,${DISK_PROPERTIES.join(',')},addr=${DISK_SLOT.device}`);
   }
   return args;
 }
