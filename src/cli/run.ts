@@ -105,8 +105,8 @@ function report(told: CountsCollector, { stats, json, profile }: RunFlags): void
 
 async function run(image: string, flags: RunFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
-  if (flags.control !== undefined && target.name === 'bare')
-    throw new CliError('bare runs the kernel as it is: there is nothing to burn', 'leave out --control');
+  if (flags.control !== undefined && !target.resume)
+    throw new CliError('nothing can be asked of a guest on this machine', 'leave out --control');
   const { file, image: bytes } = readKernel(image);
   const elf = inPlace(image, () => parseElf(bytes));
   const initrd = flags.initrd === undefined ? undefined : readInput(flags.initrd);

@@ -39,8 +39,8 @@ export const FEATURE_WORDS = [
 export const PROCESSORS = {
   /** Whatever the host has. */
   host: FEATURE_WORDS.map(() => 0xffff_ffff),
-  /** That of the bare PC: no more than every host has. FPU to SSE, without SSE2. */
-  pentium3: FEATURE_WORDS.map(({ name }) => (name === '1.edx' ? 0x0383_fbff : 0)),
+  /** That of the bare PC, of what a guest keeps everywhere: FPU, PSE, TSC, MSR, PAE, CX8, PGE, CMOV, MMX, FXSR, SSE. */
+  pentium3: FEATURE_WORDS.map(({ name }) => (name === '1.edx' ? 0x0380_a17d : 0)),
 } as const;
 
 export type ProcessorName = keyof typeof PROCESSORS;

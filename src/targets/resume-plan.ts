@@ -7,15 +7,19 @@ import { encodeMachineState } from '../machine/state-blob.ts';
 import { guestPhysical } from '../x86/address.ts';
 import type { BootFileOptions } from './boot-file.ts';
 
-/** RAM without its pages that are zero. The machine state says where the guest stands, so there is no beginning. */
+const NOWHERE = guestPhysical(0);
+
+/** No beginning: the machine state says where the guest stands. */
+export const NO_PLAN: BootPlan = { entry: NOWHERE, eax: 0, ebx: 0, esi: 0, esp: NOWHERE, chunks: [] };
+
+/** RAM without its pages that are zero. */
 function resumePlan({ ram }: Machine, apart: boolean): BootPlan {
-  const start = guestPhysical(0);
   const runs = apart ? [] : nonZeroRuns(ram);
   const chunks = Array.from(runs, ({ start: address, bytes }) => ({
     address,
     bytes: bytes.slice(),
   }));
-  return { entry: start, eax: 0, ebx: 0, esi: 0, esp: start, chunks };
+  return { ...NO_PLAN, chunks };
 }
 
 /**

@@ -20,6 +20,8 @@ void burn_call(const struct patch_entry *site, u32 function, u8 *slot);
 /* Burns all sites of the running guest again, for these domains (bit 1 << DOMAIN_*). It is between two instructions. */
 void reburn(u32 domains);
 
+/* Whether a slot is as it was burned. A copy may hold something else; if it does not, it is as good as the rest. */
+bool site_holds(struct patch_entry *site);
 /* Its steps: all original bytes; what is burned instead; and burning it. */
 void sites_lift(void);
 void sites_choose(u32 domains);

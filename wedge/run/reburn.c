@@ -22,8 +22,7 @@ static struct {
     u32 guests;  /* slots that hold the guest's own changes */
 } work;
 
-/* Whether the slot is as it was burned. A copy may hold something else; if it does not, it is as good as the rest. */
-static bool holds(struct patch_entry *site) {
+bool site_holds(struct patch_entry *site) {
     u8 expected[sizeof site->original], found[sizeof site->original];
     if (site->entry == PATCH_COPY)
         site->entry = PATCH_TRAPS;
@@ -41,7 +40,7 @@ static void write_slot(const struct patch_entry *site) {
 static void lift(struct patch_entry *site) {
     u16 before = site->entry;
     site->next = PATCH_GUESTS;
-    if (!holds(site)) {
+    if (!site_holds(site)) {
         site->entry = before;
         work.guests++;
         return;
@@ -71,7 +70,7 @@ static void burn(struct patch_entry *site) {
 }
 
 static void check(struct patch_entry *site) {
-    if (site->next != PATCH_GUESTS && !holds(site))
+    if (site->next != PATCH_GUESTS && !site_holds(site))
         crash("the site at %x is not as it was burned", site->address);
 }
 

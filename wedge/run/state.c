@@ -59,10 +59,11 @@ void state_stop(void) {
 
 void state_go_on(void) { stopped = false; }
 
-/* As sites_lift leaves one. */
+/* As sites_lift leaves one. What a guest that never had a wedge has changed itself shows only in its memory. */
 static void is_lifted(struct patch_entry *site) {
-    site->next = site->entry;
+    u16 was = site->entry;
     site->entry = PATCH_NOT_BURNED;
+    site->next = site_holds(site) ? was == PATCH_TRAPS ? PATCH_TRAPS : PATCH_NOT_BURNED : PATCH_GUESTS;
 }
 
 void state_resume(const struct machine_state *from, struct patch_entry *sites, u32 domains) {

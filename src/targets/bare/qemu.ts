@@ -4,19 +4,35 @@
  */
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InputError } from '../../elf/input-error.ts';
 import type { BootPlan } from '../../machine/boot-plan.ts';
+import { linkOffset } from '../../machine/boot-plan.ts';
 import { firmware } from '../../machine/firmware.ts';
+import { LINUX_PANIC } from '../../machine/linux-boot.ts';
+import type { Machine } from '../../machine/state.ts';
 import { DISK_SLOT } from '../../machine/virtual-pc.ts';
+import { readAllSites } from '../../sites/embedded.ts';
+import { PATCH_NOT_BURNED, patchEntry } from '../../sites/patch-table.ts';
 import { prepareBoot } from '../boot.ts';
-import { type Check, RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
+import { NO_PLAN } from '../resume-plan.ts';
+import {
+  type Check,
+  type ResumeOptions,
+  RUN_STATUS,
+  type RunOptions,
+  type RunStatus,
+  type Target,
+} from '../target.ts';
 import { connect, panicWatch } from './console.ts';
 import { unburnedKernel } from './image.ts';
+import { encodeStream, readStream } from './migration-stream.ts';
+import { toStream } from './pc-state.ts';
+import { type Known, QemuGuest, takeStream, wallTime, writeStream } from './qemu-guest.ts';
 import { listenForQmp, type Qmp } from './qmp.ts';
 
 export const QEMU = 'qemu-system-i386';
@@ -26,10 +42,16 @@ const ADVICE = 'install qemu-system-x86';
  * A Pentium III is the i686 that Debian's i386 programs ask for (cmov), with
  * FXSR and sysenter, and has no more that a host might lack; without its APIC.
  */
-export const QEMU_MACHINE: readonly string[] = [
-  ...['-M', 'pc,acpi=off,hpet=off', '-cpu', 'pentium3,-apic', '-accel', 'tcg'],
+const PROCESSOR = 'pentium3,-apic';
+/** With what programs of a guest that comes from elsewhere may have found there. */
+const RICHER = `${PROCESSOR},+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt`;
+
+const machineWith = (processor: string): readonly string[] => [
+  ...['-M', 'pc,acpi=off,hpet=off', '-cpu', processor, '-accel', 'tcg'],
   ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio'],
 ];
+
+export const QEMU_MACHINE = machineWith(PROCESSOR);
 
 /** Virtio of the virtual PC's disk and no more: what its driver has agreed to, every target must keep. */
 const DISK_PROPERTIES: readonly string[] = [
@@ -60,7 +82,11 @@ const quote = (path: string): string => path.replaceAll(',', ',,');
  * Writes what the machine starts from into `folder`; returns the options that name it.
  * @throws InputError if image and options do not fit together
  */
-export async function machineOptions(folder: string, options: RunOptions, plan: BootPlan): Promise<string[]> {
+export async function machineOptions(
+  folder: string,
+  options: Pick<RunOptions, 'memory' | 'disk'>,
+  plan: BootPlan,
+): Promise<string[]> {
   const rom = join(folder, 'rom');
   await writeFile(rom, firmware(plan, options.disk !== undefined));
   const args = ['-m', `${options.memory / 1024}K`, '-bios', rom];
@@ -94,16 +120,64 @@ function ended(qemu: ChildProcess): Promise<void> {
   });
 }
 
+/** What a machine begins with. */
+interface Beginning extends Pick<RunOptions, 'memory' | 'disk'> {
+  readonly processor: string;
+  readonly plan: BootPlan;
+  readonly panicPattern: string | undefined;
+  readonly known: Known;
+  /** Of a guest that goes on. */
+  readonly machine?: Machine;
+}
+
+/**
+ * What a machine like it writes before its first instruction, with the guest's state in it, in a file.
+ * @throws InputError if the guest cannot go on there
+ */
+async function incoming(folder: string, options: readonly string[], machine: Machine): Promise<string> {
+  const socket = join(folder, 'template.qmp');
+  const control = await listenForQmp(socket);
+  const qemu = spawn(QEMU, [...options, '-qmp', `unix:${quote(socket)}`, '-S'], {
+    stdio: 'ignore',
+    detached: true,
+  });
+  try {
+    const gone = new Promise<never>((_, failed) => {
+      qemu.on('error', () => failed(new InputError(`cannot start ${QEMU}`, ADVICE)));
+      qemu.on('close', () => failed(new InputError(`${QEMU} does not start`)));
+    });
+    const template = readStream(
+      await Promise.race([control.connected.then((qmp) => writeStream(qmp, folder)), gone]),
+    );
+    const file = join(folder, 'incoming');
+    const descriptor = openSync(file, 'wx', 0o600);
+    try {
+      for (const bytes of encodeStream(toStream(template, machine, wallTime()))) writeSync(descriptor, bytes);
+    } finally {
+      closeSync(descriptor);
+    }
+    return file;
+  } finally {
+    qemu.removeAllListeners('close').kill('SIGKILL');
+    control.close();
+  }
+}
+
 /** Runs the machine until it is off, has reset, or is ended. */
-async function execute(folder: string, options: RunOptions): Promise<RunStatus> {
-  const { plan, panicPattern } = prepareBoot(unburnedKernel(options.elf), options);
+async function execute(
+  folder: string,
+  options: Pick<RunOptions, 'console' | 'signal' | 'attach'>,
+  { processor, plan, panicPattern, known, machine, ...hardware }: Beginning,
+): Promise<RunStatus> {
   const socket = join(folder, 'qmp');
   const log = join(folder, 'log');
-  const machine = await machineOptions(folder, options, plan);
+  const common = [...machineWith(processor), ...(await machineOptions(folder, hardware, plan))];
+  const stream = machine && (await incoming(folder, common, machine));
   const control = await listenForQmp(socket);
   const say = (text: string): void => writeFileSync(options.console.messages, `previrt: ${text}\n`);
 
-  const args = [...QEMU_MACHINE, ...machine, '-qmp', `unix:${quote(socket)}`, '-d', 'cpu_reset', '-D', log];
+  const args = [...common, '-qmp', `unix:${quote(socket)}`, '-d', 'cpu_reset', '-D', log];
+  if (stream !== undefined) args.push('-S', '-incoming', 'defer');
   // In a process group of its own: a Ctrl-C at the terminal is for us to handle.
   const qemu = spawn(QEMU, args, { stdio: 'pipe', detached: true });
   let status: RunStatus | undefined;
@@ -128,10 +202,22 @@ async function execute(folder: string, options: RunOptions): Promise<RunStatus> 
   });
   options.signal.addEventListener('abort', abort, { once: true });
   if (options.signal.aborted) abort();
+  let failure: unknown;
   control.connected
-    .then(powerOff)
-    .then(() => end(RUN_STATUS.done))
-    .catch(() => {}); // QEMU has ended.
+    .then(async (qmp) => {
+      if (stream !== undefined) {
+        await takeStream(qmp, stream);
+        await qmp.execute('cont');
+      }
+      options.attach?.(new QemuGuest(qmp, folder, known, () => end(RUN_STATUS.done)));
+      await powerOff(qmp);
+      end(RUN_STATUS.done);
+    })
+    .catch((error: unknown) => {
+      // QEMU has ended, or does not take the stream.
+      failure = error;
+      end(RUN_STATUS.host);
+    });
   try {
     await ended(qemu);
   } catch (error) {
@@ -141,19 +227,39 @@ async function execute(folder: string, options: RunOptions): Promise<RunStatus> 
     wire.close();
     control.close();
   }
+  if (failure instanceof InputError) throw failure;
   if (status !== undefined) return status;
   if (!readFileSync(log, 'latin1').includes(TRIPLE_FAULT)) return RUN_STATUS.done;
   say('the guest crashed: a triple fault');
   return RUN_STATUS.crash;
 }
 
-async function run(options: RunOptions): Promise<RunStatus> {
+async function inFolder<T>(act: (folder: string) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), 'previrt-'));
   try {
-    return await execute(folder, options);
+    return await act(folder);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+function run(options: RunOptions): Promise<RunStatus> {
+  const { memory, disk } = options;
+  const kernel = unburnedKernel(options.elf);
+  const known = {
+    sites: readAllSites(kernel).map((site) => ({ ...patchEntry(site, PATCH_NOT_BURNED), owner: 0 })),
+    linkOffset: linkOffset(kernel),
+  };
+  const beginning = { ...prepareBoot(kernel, options), processor: PROCESSOR, known, memory, disk };
+  return inFolder((folder) => execute(folder, options, beginning));
+}
+
+function resume({ machine, disk, ...options }: ResumeOptions): Promise<RunStatus> {
+  const known = { sites: machine.sites, linkOffset: machine.state.link_offset };
+  const beginning = { machine, disk, known, processor: RICHER, memory: machine.ram.size };
+  return inFolder((folder) =>
+    execute(folder, options, { ...beginning, plan: NO_PLAN, panicPattern: LINUX_PANIC }),
+  );
 }
 
 async function check(): Promise<readonly Check[]> {
@@ -168,4 +274,4 @@ async function check(): Promise<readonly Check[]> {
   ];
 }
 
-export const qemuTarget: Target = { name: 'bare', check, run };
+export const qemuTarget: Target = { name: 'bare', check, run, resume };
