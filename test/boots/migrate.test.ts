@@ -23,6 +23,7 @@ const BUILD_LIMIT = 1_800_000;
 
 const SEED = Number(process.env.PREVIRT_SEED ?? Date.now() % 2 ** 31);
 
+const BARE: Place = { target: 'bare' };
 const HOSTED: Place = { target: 'hosted' };
 const DOM0: Place = { target: 'xen' };
 const DOMU: Place = { target: 'xen', domain: 'domU' };
@@ -121,7 +122,8 @@ async function travel(journey: Journey): Promise<void> {
     const { stopped } = await request<Moved>(control, { migrate: place });
     expect(stopped).toBeGreaterThan(0);
   }
-  await checkClock(guest!);
+  // On bare metal nobody pays for the ticks that it missed.
+  if (!journey.places.includes(BARE)) await checkClock(guest!);
   for (const [line, expected] of [...CHECKS, ...(journey.disk ? DISK_CHECKS : [])]) {
     guest!.send(`${line}\n`);
     await guest!.expect(expected, LIMIT);
@@ -145,6 +147,16 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
   it(
     'from Xen under its toolstack to a process and back, with a disk',
     () => travel({ start: DOMU, places: [HOSTED, DOMU], disk: true, stay: 2000 }),
+    TEST_LIMIT,
+  );
+  it(
+    'around the circle, from bare metal to a process, a domain, a process and bare metal, with a disk',
+    () => travel({ start: BARE, places: [HOSTED, DOMU, HOSTED, BARE], disk: true, stay: 1500 }),
+    TEST_LIMIT,
+  );
+  it(
+    'from bare metal to Xen and back, and once more',
+    () => travel({ start: BARE, places: [DOM0, BARE, HOSTED, BARE], stay: 1500 }),
     TEST_LIMIT,
   );
   it.each([HOSTED, DOM0])(

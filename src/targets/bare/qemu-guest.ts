@@ -3,9 +3,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { viewOf } from '../../elf/codec.ts';
 import { InputError } from '../../elf/input-error.ts';
 import type { Machine } from '../../machine/state.ts';
 import type { OwnedPatchEntry } from '../../sites/patch-table.ts';
+import { type GuestVirtual, guestPhysical } from '../../x86/address.ts';
 import type { Reburned } from '../command.ts';
 import type { RunningGuest } from '../target.ts';
 import { readStream } from './migration-stream.ts';
@@ -17,6 +19,21 @@ export interface Known {
   readonly sites: readonly OwnedPatchEntry[];
   /** Guest-virtual minus guest-physical address, as linked. */
   readonly linkOffset: number;
+  /** Where Linux keeps its list of modules, if it can have some. */
+  readonly modules?: GuestVirtual | undefined;
+}
+
+/** @throws InputError if modules are loaded: nobody has told where their sites are */
+function checkModules({ ram }: Machine, { modules, linkOffset }: Known): void {
+  if (modules === undefined) return;
+  const head = new Uint8Array(4);
+  ram.read(guestPhysical(modules - linkOffset), head);
+  const first = viewOf(head).getUint32(0, true);
+  if (first !== modules && first !== 0)
+    throw new InputError(
+      'the guest has loaded modules on bare metal, where nobody is told of their sites',
+      'unload them first',
+    );
 }
 
 /** Milliseconds between two looks at whether QEMU is done. */
@@ -78,7 +95,9 @@ export class QemuGuest implements RunningGuest {
     const stopped = { wallTime: wallTime(), linkOffset: this.#known.linkOffset };
     try {
       const stream = readStream(await writeStream(this.#qmp, this.#folder));
-      return { ...toMachineState(stream, stopped), sites: this.#known.sites };
+      const machine = { ...toMachineState(stream, stopped), sites: this.#known.sites };
+      checkModules(machine, this.#known);
+      return machine;
     } catch (error) {
       await this.goOn();
       throw error;

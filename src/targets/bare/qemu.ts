@@ -9,7 +9,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ElfImage } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
+import { readSymbols } from '../../elf/symbols.ts';
 import type { BootPlan } from '../../machine/boot-plan.ts';
 import { linkOffset } from '../../machine/boot-plan.ts';
 import { firmware } from '../../machine/firmware.ts';
@@ -18,6 +20,7 @@ import type { Machine } from '../../machine/state.ts';
 import { DISK_SLOT } from '../../machine/virtual-pc.ts';
 import { readAllSites } from '../../sites/embedded.ts';
 import { PATCH_NOT_BURNED, patchEntry } from '../../sites/patch-table.ts';
+import { type GuestVirtual, guestVirtual } from '../../x86/address.ts';
 import { prepareBoot } from '../boot.ts';
 import { NO_PLAN } from '../resume-plan.ts';
 import {
@@ -243,12 +246,19 @@ async function inFolder<T>(act: (folder: string) => Promise<T>): Promise<T> {
   }
 }
 
+/** `modules`, the head of Linux' list (kernel/module/main.c). */
+function modulesList(kernel: ElfImage): GuestVirtual | undefined {
+  const found = readSymbols(kernel).find(({ name }) => name === 'modules');
+  return found && guestVirtual(found.value);
+}
+
 function run(options: RunOptions): Promise<RunStatus> {
   const { memory, disk } = options;
   const kernel = unburnedKernel(options.elf);
   const known = {
     sites: readAllSites(kernel).map((site) => ({ ...patchEntry(site, PATCH_NOT_BURNED), owner: 0 })),
     linkOffset: linkOffset(kernel),
+    modules: modulesList(kernel),
   };
   const beginning = { ...prepareBoot(kernel, options), processor: PROCESSOR, known, memory, disk };
   return inFolder((folder) => execute(folder, options, beginning));
