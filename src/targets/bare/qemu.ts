@@ -41,11 +41,14 @@ import { listenForQmp, type Qmp } from './qmp.ts';
 export const QEMU = 'qemu-system-i386';
 const ADVICE = 'install qemu-system-x86';
 
+/** What no kernel finds on the virtual PC (PROCESSORS.pentium3): a guest that is taken over must not use it. */
+const HIDDEN = ['apic', 'vme', 'mce', 'sep', 'mtrr', 'mca', 'pat', 'pse36'] as const;
+
 /**
  * A Pentium III is the i686 that Debian's i386 programs ask for (cmov), with
- * FXSR and sysenter, and has no more that a host might lack; without its APIC.
+ * FXSR, and has no more that a host might lack.
  */
-const PROCESSOR = 'pentium3,-apic';
+const PROCESSOR = `pentium3,${HIDDEN.map((feature) => `-${feature}`)}`;
 /** With what programs of a guest that comes from elsewhere may have found there. */
 const RICHER = `${PROCESSOR},+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt`;
 
