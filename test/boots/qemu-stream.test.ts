@@ -12,8 +12,14 @@ import { parseElf } from '../../src/elf/image.ts';
 import { InputError } from '../../src/elf/input-error.ts';
 import { linkOffset } from '../../src/machine/boot-plan.ts';
 import type { Machine, MachineState } from '../../src/machine/state.ts';
-import { encodeStream, type MigrationStream, readStream } from '../../src/targets/bare/migration-stream.ts';
+import {
+  encodeStream,
+  type MigrationStream,
+  readStream,
+  type Section,
+} from '../../src/targets/bare/migration-stream.ts';
 import { toMachineState, toStream } from '../../src/targets/bare/pc-state.ts';
+import { withFields } from '../../src/targets/bare/section-fields.ts';
 import { BareGuest } from './bare-qemu.ts';
 
 const MEBIBYTE = 2 ** 20;
@@ -83,7 +89,10 @@ describe('a Linux on bare QEMU', () => {
     expect(guest.output.match(/n=\d+/g)?.map((text) => Number(text.slice(2)))).toEqual(
       Array.from({ length: guest.output.match(/n=\d+/g)!.length }, (_, index) => index + 1),
     );
-    guest.send('kill %1 %2; wait; echo whole > done; cd /; umount /tmp && echo end=$((6*7))\n');
+    // What they were running ends a little later.
+    guest.send(
+      'kill %1 %2; wait; echo whole > done; cd /; until umount /tmp 2>/dev/null; do sleep 1; done; echo end=$((6*7))\n',
+    );
     await guest.expect(/end=42/);
     await checkDisk(disk);
     expect(await readFromDisk(disk, 'done')).toBe('whole');
@@ -198,6 +207,39 @@ describe('a machine state', () => {
       ),
       { numRuns: 20 },
     );
+  });
+});
+
+describe('a guest that uses what the virtual PC does not have', () => {
+  const CASES: readonly (readonly [section: string, values: Record<string, number>, message: RegExp])[] = [
+    ['dma', { mask: 0xfb }, /uses DMA channel 2,/],
+    ['ioapic', { 'ioredtbl[4]': 0x31 }, /uses an I\/O APIC,/],
+    ['i8254', { 'channels[0].irq_disabled': 1 }, /come from an HPET/],
+    ['cpu', { 'env.a20_mask': ~(1 << 20) }, /A20 held low/],
+    ['cpu', { 'env.eflags': 1 << 17 }, /virtual-8086 mode/],
+  ];
+  const changed = (name: string, change: (section: Section) => Section): MigrationStream => {
+    const stream = readStream(taken);
+    const sections = stream.sections.map((section) =>
+      section.name.endsWith(name) && section.instance === 0 ? change(section) : section,
+    );
+    return { ...stream, sections };
+  };
+  const take = (stream: MigrationStream) => () => toMachineState(stream, { wallTime: 0n, linkOffset: 0 });
+
+  it('is refused by its name', () => {
+    for (const [name, values, message] of CASES)
+      expect(take(changed(name, (section) => withFields(section, values)))).toThrow(message);
+    expect(take(changed('vmmouse', (section) => ({ ...section, name: 'apic' })))).toThrow(
+      /uses a device apic,/,
+    );
+    const features = Buffer.from([0, 0, 0, 1, 0x30, 0, 2, 0x44]);
+    const greedy = changed('virtio-blk', (section) => {
+      const bytes = Buffer.from(section.bytes);
+      features.copy(bytes, bytes.indexOf('virtio/64bit_features') + 'virtio/64bit_features'.length + 4);
+      return { ...section, bytes };
+    });
+    expect(take(greedy)).toThrow(/its disk's driver uses INDIRECT_DESC, EVENT_IDX/);
   });
 });
 
