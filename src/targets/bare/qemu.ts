@@ -208,7 +208,8 @@ async function execute(
   });
   options.signal.addEventListener('abort', abort, { once: true });
   if (options.signal.aborted) abort();
-  let failure: unknown;
+  /** Why the guest does not go on here. */
+  let failure: InputError | undefined;
   control.connected
     .then(async (qmp) => {
       if (stream !== undefined) {
@@ -220,7 +221,7 @@ async function execute(
       end(RUN_STATUS.done);
     })
     .catch((error: unknown) => {
-      // QEMU has ended, or does not take the stream.
+      if (!(error instanceof InputError)) return; // QEMU has ended; that is seen elsewhere.
       failure = error;
       end(RUN_STATUS.host);
     });
@@ -233,7 +234,7 @@ async function execute(
     wire.close();
     control.close();
   }
-  if (failure instanceof InputError) throw failure;
+  if (failure) throw failure;
   if (status !== undefined) return status;
   if (!readFileSync(log, 'latin1').includes(TRIPLE_FAULT)) return RUN_STATUS.done;
   say('the guest crashed: a triple fault');
