@@ -30,5 +30,6 @@ export const GOALS = {
   reburn: { better: 'less', must: 20, aim: 5 },
   move: { better: 'less', must: 200, aim: 30 },
   moveToXen: { better: 'less', must: 2000, aim: 300 },
+  moveFromBare: { better: 'less', must: 2000, aim: 300 },
   resume: { better: 'less', must: 500, aim: 100 },
 } as const satisfies Record<string, Goal>;

@@ -17,7 +17,7 @@ import { PREVIRT } from '../peers/previrt.ts';
 import { median } from '../timing.ts';
 
 const TIMES = 9;
-/** Xen comes up under an emulator each time. */
+/** Xen, or a PC, comes up under an emulator each time. */
 const XEN_TIMES = 3;
 const MODULE_LOADS = 200;
 
@@ -138,6 +138,16 @@ async function run(folder: string): Promise<Result> {
       const xen = 'process to Xen, stopped, QEMU and Xen started meanwhile';
       rows.push({ what: xen, value: forth, unit: 'ms', goal: GOALS.moveToXen });
       rows.push({ what: 'Xen to process, stopped', value: median(back), unit: 'ms' });
+      const over: number[] = [];
+      const put = await times(XEN_TIMES, async () => {
+        report('to bare metal and back');
+        const there = await moved({ target: 'bare' });
+        over.push(await moved({ target: 'hosted' }));
+        return there;
+      });
+      rows.push({ what: 'process to bare metal, stopped, QEMU started meanwhile', value: put, unit: 'ms' });
+      const from = 'bare metal to process, stopped';
+      rows.push({ what: from, value: median(over), unit: 'ms', goal: GOALS.moveFromBare });
     } finally {
       guest.end();
     }
