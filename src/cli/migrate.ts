@@ -37,6 +37,7 @@ goes on where it was, and nothing is lost.`,
 }
 
 async function migrate(path: string, { to, machine, domain, json }: MigrateFlags): Promise<void> {
+  process.stderr.write(`moving the guest to ${to} ...\n`);
   const moved = await request<Moved>(path, { migrate: { target: to, machine, domain } });
   const text = `runs on ${to} now; it stood still for ${Math.round(moved.stopped)} ms\n`;
   process.stdout.write(json ? `${JSON.stringify(moved)}\n` : text);

@@ -53,12 +53,18 @@ export class WedgeGuest implements RunningGuest {
     return this.#attached ? undefined : new InputError(this.#words);
   }
 
-  /** A message of the wedge: one line, without its end. */
-  heard(line: string): void {
+  /** Takes the answers out of the wedge's messages, which are whole lines. */
+  heard(messages: string): string {
+    return messages.replace(/.*\n/g, (line) => (this.#answers(line.trimEnd()) ? '' : line));
+  }
+
+  /** Whether a line is an answer, or says that the guest runs. */
+  #answers(line: string): boolean {
     if (line.startsWith(MESSAGE)) this.#words = line.slice(MESSAGE.length);
     const answer = stateAnswer(line);
     if (answer && 'goesOn' in answer) this.#runs();
     this.#awaited?.(line);
+    return answer !== undefined || reburnAnswer(line) !== undefined;
   }
 
   #ask<T>(command: Uint8Array, answer: (line: string) => T | undefined): Promise<T> {

@@ -89,13 +89,17 @@ interface Journey {
   readonly stay: number;
 }
 
-async function start({ start: place, disk = false }: Journey, more: readonly string[]): Promise<string> {
+async function start(
+  { start: place, disk = false }: Journey,
+  more: readonly string[],
+  initramfs: 'glibc' | 'modules' = 'glibc',
+): Promise<string> {
   folder = mkdtempSync(join(tmpdir(), 'previrt-migrate-'));
   const control = join(folder, 'control');
-  const { vmlinux } = await buildKernel('annotated');
+  const { vmlinux } = await buildKernel('annotated', initramfs === 'modules' ? 'modules' : 'usual');
   const args = [vmlinux, '--target', place.target, '--control', control, ...more];
   if (place.domain) args.push('--domain', place.domain);
-  args.push('--initrd', await buildInitramfs('glibc'));
+  args.push('--initrd', await buildInitramfs(initramfs));
   if (disk) {
     const content = join(folder, 'content');
     mkdirSync(content);
@@ -142,6 +146,33 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
   it(
     'to Xen and back, and to Xen again, as its initial domain',
     () => travel({ start: HOSTED, places: [DOM0, HOSTED, DOM0, DOM0], stay: 1000 }),
+    TEST_LIMIT,
+  );
+  it(
+    'from one version of Xen to the next, and the one after',
+    () =>
+      travel({
+        start: HOSTED,
+        places: ['4.14', '4.17', '4.20'].map((machine) => ({ ...DOM0, machine })),
+        stay: 500,
+      }),
+    TEST_LIMIT,
+  );
+  it(
+    'with its modules, which go on to work, and come and go',
+    async () => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3'], 'modules');
+      guest!.send('insmod /lib/every.ko quiet=1 && echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      for (const place of [DOM0, HOSTED]) {
+        await request<Moved>(control, { migrate: place });
+        guest!.send('rmmod every && insmod /lib/every.ko quiet=1 && echo in$(lsmod | grep -c every)\n');
+        await guest!.expect(/^in1\r$/m, LIMIT);
+      }
+      guest!.send('rmmod every; dmesg | grep -c "every: .* fail"\n');
+      await guest!.expect(/^0\r$/m, LIMIT);
+      await hasKept();
+    },
     TEST_LIMIT,
   );
   it(

@@ -232,8 +232,9 @@ async function execute(
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;
     const end = text.lastIndexOf('\n') + 1;
-    if (end > 0) writeFileSync(messages, symbolize(text.slice(0, end)));
-    for (const line of text.slice(0, end).split('\n')) commands?.guest.heard(line);
+    const lines = text.slice(0, end);
+    const said = commands ? commands.guest.heard(lines) : lines;
+    if (said) writeFileSync(messages, symbolize(said));
     text = text.slice(end);
   });
   try {

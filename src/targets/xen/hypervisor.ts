@@ -263,9 +263,8 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   const show = (bytes: Uint8Array): void => {
     const { guest, said } = wedge.receive(preamble.receive(bytes));
     terminal.write(guest);
-    if (!said) return;
-    writeFileSync(run.console.messages, run.symbolize?.(said) ?? said);
-    for (const line of said.split('\n')) asked?.heard(line);
+    const told = asked ? asked.heard(said) : said;
+    if (told) writeFileSync(run.console.messages, run.symbolize?.(told) ?? told);
   };
   const silence = setTimeout(() => show(wire.flush()), SILENCE);
   let started = false;
