@@ -3,11 +3,13 @@
 import { type Command, Option } from 'commander';
 import type { Moved } from '../migration/session.ts';
 import { request } from './control.ts';
+import { CliError } from './errors.ts';
 import type { Place } from './requests.ts';
 import { TARGETS } from './targets.ts';
 
 interface MigrateFlags extends Omit<Place, 'target'> {
-  readonly to: string;
+  readonly to?: string;
+  readonly through?: string;
   readonly json?: true;
 }
 
@@ -16,7 +18,7 @@ export function registerMigrate(program: Command): void {
     .command('migrate')
     .description('move a running guest to another target')
     .argument('<socket>', 'what its `previrt run` was given as --control')
-    .addOption(new Option('--to <name>', 'the target').choices(Object.keys(TARGETS)).makeOptionMandatory())
+    .addOption(new Option('--to <name>', 'the target').choices(Object.keys(TARGETS)))
     .option('--machine <name>', 'as for `previrt run`')
     .addOption(
       new Option('--domain <kind>', 'xen: the initial domain, or one that a toolstack starts in it').choices([
@@ -24,6 +26,7 @@ export function registerMigrate(program: Command): void {
         'domU',
       ]),
     )
+    .option('--through <command>', 'instead of --to: what carries it to a `previrt resume -`, as ssh does')
     .option('--json', 'print the answer as JSON')
     .addHelpText(
       'after',
@@ -31,14 +34,21 @@ export function registerMigrate(program: Command): void {
 The guest stands still between two of its instructions, and goes on on the other
 target with the same memory, processor and devices. Its console stays where it
 is, and its \`previrt run\` goes on with it. If it cannot be taken up there, it
-goes on where it was, and nothing is lost.`,
+goes on where it was, and nothing is lost.
+
+To another machine, which has the same disk if the guest has one:
+  previrt migrate guest.socket --through 'ssh HOST previrt resume - --disk IMAGE'
+The console stays here. Further on it is moved by a --control of that \`previrt resume\`.`,
     )
     .action(migrate);
 }
 
-async function migrate(path: string, { to, machine, domain, json }: MigrateFlags): Promise<void> {
-  process.stderr.write(`moving the guest to ${to} ...\n`);
-  const moved = await request<Moved>(path, { migrate: { target: to, machine, domain } });
-  const text = `runs on ${to} now; it stood still for ${Math.round(moved.stopped)} ms\n`;
+async function migrate(path: string, { to, through, machine, domain, json }: MigrateFlags): Promise<void> {
+  if ((to === undefined) === (through === undefined))
+    throw new CliError('where to?', 'give one of --to and --through');
+  process.stderr.write(`moving the guest ${to ? `to ${to}` : `through ${through}`} ...\n`);
+  const place = through === undefined ? { target: to, machine, domain } : { through };
+  const moved = await request<Moved>(path, { migrate: place });
+  const text = `runs ${to ? `on ${to}` : 'there'} now; it stood still for ${Math.round(moved.stopped)} ms\n`;
   process.stdout.write(json ? `${JSON.stringify(moved)}\n` : text);
 }

@@ -4,6 +4,7 @@ import { statSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { InputError } from '../elf/input-error.ts';
 import { writeStateFile } from '../machine/state-writer.ts';
+import { elsewhere } from '../migration/elsewhere.ts';
 import type { Moved, Session } from '../migration/session.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
@@ -51,6 +52,13 @@ const isPlace = (value: unknown): value is Place =>
 const isWanted = (value: unknown): value is Wanted =>
   isObject(value) && isText(value.file) && isAbsolute(value.file) && typeof value.compress === 'boolean';
 
+/** A command of the shell that leads to another machine. */
+interface Way {
+  readonly through: string;
+}
+
+const isWay = (value: unknown): value is Way => isObject(value) && isText(value.through);
+
 async function move(
   session: Session,
   { target: name, machine, domain }: Place,
@@ -80,9 +88,10 @@ export const answerer =
       const { reburn, migrate, snapshot: wanted } = request;
       if (Array.isArray(reburn) && reburn.every(isDomain)) return session.reburn(reburn);
       if (isPlace(migrate)) return move(session, migrate, lasting);
+      if (isWay(migrate)) return session.move(elsewhere(migrate.through));
       if (isWanted(wanted)) return snapshot(session, wanted);
     }
     throw new InputError(
-      `a request is {"reburn": [domains]}, {"migrate": {"target": name}} or {"snapshot": {"file": path, "compress": false}}; domains: ${Object.keys(DOMAINS).join(', ')}`,
+      `a request is {"reburn": [domains]}, {"migrate": {"target": name}}, {"migrate": {"through": command}} or {"snapshot": {"file": path, "compress": false}}; domains: ${Object.keys(DOMAINS).join(', ')}`,
     );
   };

@@ -1,7 +1,7 @@
 /** A guest moves between targets while it works, and nothing of its work is lost. Replay with PREVIRT_SEED. */
 
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -225,6 +225,38 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       await expect(request(control, { migrate: DOM0 })).rejects.toThrow(
         'it did not go on there: this processor lacks what the guest knows it has',
       );
+      await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
+    'to another previrt, which goes on with it behind a command; and nowhere behind one that breaks',
+    async () => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
+      guest!.send(`${WORK[0]}\n`);
+      await guest!.expect(/guest# /, LIMIT);
+      guest!.send('echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      const through = (command: string) => request<Moved>(control, { migrate: { through: command } });
+      await expect(through('echo nobody is here >&2; exit 1')).rejects.toThrow('nobody is here');
+      await expect(through('head -c 300000 > /dev/null')).rejects.toThrow('the connection was closed');
+      await expect(through(`head -c 300000 | ${PREVIRT} resume -`)).rejects.toThrow(
+        'before all of the state',
+      );
+      await expect(through(`${PREVIRT} resume - --target nowhere`)).rejects.toThrow(/did not go on/);
+      // The way breaks when it has said that it runs, before that is heard: it ends there, and goes on here.
+      const lost = join(folder, 'lost');
+      const unheard = `timeout 3 cat | ${PREVIRT} resume - --control ${lost} 2>/dev/null`;
+      await expect(through(unheard)).rejects.toThrow('it did not go on there');
+      while (existsSync(lost)) await setTimeout(10);
+      const next = join(folder, 'next');
+      await through(`${PREVIRT} resume - --control ${next}`);
+      await expect(request(control, { migrate: HOSTED })).rejects.toThrow('the guest runs elsewhere');
+      await request<Moved>(next, { migrate: DOM0 });
+      await request<Moved>(next, { migrate: HOSTED });
+      const [sums, expected] = CHECKS[0]!;
+      guest!.send(`${sums}\n`);
+      await guest!.expect(expected, LIMIT);
       await hasKept();
     },
     TEST_LIMIT,

@@ -216,7 +216,11 @@ async function execute(
 ): Promise<RunStatus> {
   const { input, output, messages } = options.console;
   writeFileSync(messages, ISOLATION_NOTE);
-  const stdio: (number | 'pipe' | 'ignore')[] = [typeof input === 'number' ? input : 'pipe', output, 'pipe'];
+  const stdio: (number | 'pipe' | 'ignore')[] = [
+    options.attach || typeof input !== 'number' ? 'pipe' : input,
+    output,
+    'pipe',
+  ];
   stdio[BOOT_FD] = bootFd;
   stdio[DISK_FD] = diskFd ?? 'ignore';
   stdio[RAM_FD] = ramFd ?? 'ignore';

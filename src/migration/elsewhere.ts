@@ -1,0 +1,105 @@
+/**
+ * A run on another machine, behind a command that carries bytes there: a shell
+ * on this one, ssh. The other end is `previrt resume -`, which takes the state
+ * from its standard input and then goes on with it as the guest's console.
+ *
+ * Who may do that is for the command to know: nothing listens.
+ */
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, createReadStream, fstatSync, openSync, rmSync, writeSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { InputError } from '../elf/input-error.ts';
+import type { Machine } from '../machine/state.ts';
+import { writeStateFile } from '../machine/state-writer.ts';
+import { RUN_STATUS, type RunningGuest, type RunStatus } from '../targets/target.ts';
+import type { Start, Surroundings } from './session.ts';
+
+/** Before a state on the wire: its length in bytes, little-endian. */
+export const LENGTH_SIZE = 8;
+
+/** What the other end says once the guest runs there. */
+export const RUNS_THERE = 'previrt: runs here';
+
+const there = (): never => {
+  throw new InputError('the guest runs elsewhere by now', 'ask the run that it is in');
+};
+
+/** Of a guest elsewhere nothing can be asked here. */
+const ELSEWHERE: RunningGuest = { reburn: there, stop: there, goOn: there, letGo: there };
+
+/** The state in a file without a name, compressed: the way there is narrow. Its descriptor. */
+async function stateFile(machine: Machine): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), 'previrt-'));
+  try {
+    const file = openSync(join(folder, 'state'), 'wx+', 0o600);
+    try {
+      writeStateFile(file, machine, { compress: true });
+      return file;
+    } catch (error) {
+      closeSync(file);
+      throw error;
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function run(
+  command: string,
+  machine: Machine,
+  { console, attach, signal }: Surroundings,
+): Promise<RunStatus> {
+  const file = await stateFile(machine);
+  const child = spawn('/bin/sh', ['-c', command], { stdio: 'pipe', detached: true });
+  const end = (): void => {
+    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGTERM');
+  };
+  signal.addEventListener('abort', end, { once: true });
+  if (signal.aborted) end();
+  let runs = false;
+  let words = 'the connection was closed';
+  let text = '';
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk;
+    const lines = text.split('\n');
+    text = lines.pop()!;
+    for (const line of lines)
+      if (line === RUNS_THERE) {
+        runs = true;
+        // Its end would be that of the guest there.
+        (console.input as Readable).pipe(child.stdin, { end: false });
+        attach(ELSEWHERE);
+      } else {
+        words = line;
+        writeSync(console.messages, `${line}\n`);
+      }
+  });
+  child.stdout.on('data', (bytes: Buffer) => writeSync(console.output, bytes));
+  child.stdin.on('error', () => {}); // It has ended; that is seen below.
+  try {
+    const closed = once(child, 'close') as Promise<[number | null]>;
+    const length = Buffer.alloc(LENGTH_SIZE);
+    length.writeBigUInt64LE(BigInt(fstatSync(file).size));
+    child.stdin.write(length);
+    const state = createReadStream('', { fd: file, start: 0 }); // It closes the file, whatever happens.
+    await pipeline(state, child.stdin, { end: false }).catch(() => {}); // The same.
+    const [status] = await closed;
+    if (!runs) throw new InputError(words);
+    return (status ?? RUN_STATUS.crash) as RunStatus;
+  } finally {
+    signal.removeEventListener('abort', end);
+  }
+}
+
+/** @param command for the shell; `previrt resume -` is at its other end */
+export const elsewhere =
+  (command: string) =>
+  (machine: Machine): Start =>
+  (surroundings) =>
+    run(command, machine, surroundings);
