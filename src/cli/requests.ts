@@ -6,15 +6,14 @@ import { InputError } from '../elf/input-error.ts';
 import { writeStateFile } from '../machine/state-writer.ts';
 import { elsewhere } from '../migration/elsewhere.ts';
 import type { Moved, Session } from '../migration/session.ts';
+import type { ResumeOptions } from '../targets/target.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
 import { replaceFile } from './files.ts';
-import { findTarget } from './targets.ts';
+import { findTarget, TARGETS } from './targets.ts';
 
 /** What of a run stays as it is when its guest moves. */
-export interface Lasting {
-  readonly disk?: string | undefined;
-}
+export type Lasting = Pick<ResumeOptions, 'disk' | 'elf'>;
 
 /** Where a guest is to go on: as the options of `previrt run`. */
 export interface Place {
@@ -46,6 +45,7 @@ const isText = (value: unknown): value is string => typeof value === 'string';
 const isPlace = (value: unknown): value is Place =>
   isObject(value) &&
   isText(value.target) &&
+  Object.hasOwn(TARGETS, value.target) &&
   [undefined, 'dom0', 'domU'].includes(value.domain as string | undefined) &&
   (value.machine === undefined || isText(value.machine));
 
@@ -61,11 +61,11 @@ const isWay = (value: unknown): value is Way => isObject(value) && isText(value.
 
 async function move(
   session: Session,
-  { target: name, machine, domain }: Place,
+  { target: name, machine: version, domain }: Place,
   lasting: Lasting,
 ): Promise<object> {
-  const target = await findTarget(name, machine);
-  if (!target.resume) throw new InputError(`a guest cannot go on on ${name} yet`);
+  const target = await findTarget(name, version);
+  if (!target.resume) throw new InputError(`a guest cannot be taken up on ${name} ${version}`);
   const resume = target.resume;
   return session.move(
     (machine) => (surroundings) => resume({ ...surroundings, ...lasting, domain, machine }),

@@ -112,7 +112,7 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
     const { disk, domain } = flags;
     if (machine.state.devices.virtio_blk.status !== 0 && disk === undefined)
       throw new InputError('the guest uses a disk', 'give its image with --disk');
-    process.exitCode = await hold(flags.control, { disk }, (surroundings) =>
+    process.exitCode = await hold(flags.control, { disk, elf }, (surroundings) =>
       start({
         machine,
         elf,

@@ -176,6 +176,26 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
     TEST_LIMIT,
   );
   it(
+    'not from bare metal with modules that were loaded there, but with those that came along',
+    async () => {
+      const control = await start({ start: BARE, places: [], stay: 0 }, [], 'modules');
+      guest!.send('insmod /lib/every.ko quiet=1 && echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      await expect(request(control, { migrate: HOSTED })).rejects.toThrow('has loaded modules on bare metal');
+      guest!.send('rmmod every\n');
+      await guest!.expect(/guest# /, LIMIT);
+      await request<Moved>(control, { migrate: HOSTED });
+      guest!.send('insmod /lib/every.ko quiet=1; echo in$(lsmod | grep -c every)\n');
+      await guest!.expect(/^in1\r$/m, LIMIT);
+      await request<Moved>(control, { migrate: BARE });
+      await request<Moved>(control, { migrate: HOSTED });
+      guest!.send('rmmod every; dmesg | grep -c "every: .* fail"\n');
+      await guest!.expect(/^0\r$/m, LIMIT);
+      await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
     'from Xen under its toolstack to a process and back, with a disk',
     () => travel({ start: DOMU, places: [HOSTED, DOMU], disk: true, stay: 2000 }),
     TEST_LIMIT,

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { viewOf } from '../../elf/codec.ts';
 import { InputError } from '../../elf/input-error.ts';
+import type { Ram } from '../../machine/ram.ts';
 import type { Machine } from '../../machine/state.ts';
 import type { OwnedPatchEntry } from '../../sites/patch-table.ts';
 import { type GuestVirtual, guestPhysical } from '../../x86/address.ts';
@@ -19,17 +20,20 @@ export interface Known {
   readonly sites: readonly OwnedPatchEntry[];
   /** Guest-virtual minus guest-physical address, as linked. */
   readonly linkOffset: number;
-  /** Where Linux keeps its list of modules, if it can have some. */
-  readonly modules?: GuestVirtual | undefined;
+  /** Linux' list of modules, if it can have some. */
+  readonly modules?: { readonly list: GuestVirtual; readonly first: number } | undefined;
 }
 
-/** @throws InputError if modules are loaded: nobody has told where their sites are */
-function checkModules({ ram }: Machine, { modules, linkOffset }: Known): void {
-  if (modules === undefined) return;
+/** The newest module in a list, or the list itself: guest-virtual. */
+export function firstModule(ram: Ram, list: GuestVirtual, linkOffset: number): number {
   const head = new Uint8Array(4);
-  ram.read(guestPhysical(modules - linkOffset), head);
-  const first = viewOf(head).getUint32(0, true);
-  if (first !== modules && first !== 0)
+  ram.read(guestPhysical(list - linkOffset), head);
+  return viewOf(head).getUint32(0, true);
+}
+
+/** @throws InputError if modules were loaded: nobody has told where their sites are */
+function checkModules({ ram }: Machine, { modules, linkOffset }: Known): void {
+  if (modules && ![0, modules.first].includes(firstModule(ram, modules.list, linkOffset)))
     throw new InputError(
       'the guest has loaded modules on bare metal, where nobody is told of their sites',
       'unload them first',

@@ -35,7 +35,7 @@ import { connect, panicWatch } from './console.ts';
 import { unburnedKernel } from './image.ts';
 import { encodeStream, readStream } from './migration-stream.ts';
 import { toStream } from './pc-state.ts';
-import { type Known, QemuGuest, takeStream, wallTime, writeStream } from './qemu-guest.ts';
+import { firstModule, type Known, QemuGuest, takeStream, wallTime, writeStream } from './qemu-guest.ts';
 import { listenForQmp, type Qmp } from './qmp.ts';
 
 export const QEMU = 'qemu-system-i386';
@@ -259,17 +259,21 @@ function modulesList(kernel: ElfImage): GuestVirtual | undefined {
 function run(options: RunOptions): Promise<RunStatus> {
   const { memory, disk } = options;
   const kernel = unburnedKernel(options.elf);
+  const list = modulesList(kernel);
   const known = {
     sites: readAllSites(kernel).map((site) => ({ ...patchEntry(site, PATCH_NOT_BURNED), owner: 0 })),
     linkOffset: linkOffset(kernel),
-    modules: modulesList(kernel),
+    modules: list === undefined ? undefined : { list, first: list },
   };
   const beginning = { ...prepareBoot(kernel, options), processor: PROCESSOR, known, memory, disk };
   return inFolder((folder) => execute(folder, options, beginning));
 }
 
-function resume({ machine, disk, ...options }: ResumeOptions): Promise<RunStatus> {
-  const known = { sites: machine.sites, linkOffset: machine.state.link_offset };
+function resume({ machine, disk, elf, ...options }: ResumeOptions): Promise<RunStatus> {
+  const { link_offset: linkOffset } = machine.state;
+  const list = elf && modulesList(elf);
+  const first = list && firstModule(machine.ram, list, linkOffset);
+  const known = { sites: machine.sites, linkOffset, modules: list && first ? { list, first } : undefined };
   const beginning = { machine, disk, known, processor: RICHER, memory: machine.ram.size };
   return inFolder((folder) =>
     execute(folder, options, { ...beginning, plan: NO_PLAN, panicPattern: LINUX_PANIC }),
