@@ -48,8 +48,9 @@ describe('keeps time', () => {
       const asked = now();
       guest.send('date +%s\n');
       const date = Number((await guest.expect(/^(\d{9,})\r$/m, LIMIT))[1]);
-      // The clock chip gave it whole seconds when it started, and it prints whole seconds.
-      expect(date).toBeGreaterThan(asked - 2);
+      // The clock chip gave it whole seconds when it started, and it prints whole seconds. Xen has its own
+      // clock from a chip too, in whole seconds if it misses the moment at which that counts.
+      expect(date).toBeGreaterThan(asked - (['xen', 'domU'].includes(name) ? 3 : 2));
       expect(date).toBeLessThanOrEqual(now());
       guest.send(`${POWER_OFF[0]}\n`);
       expect((await guest.end(LIMIT)).status).toBe(RUN_STATUS.done);
