@@ -149,6 +149,10 @@ export function decodeEntries(bytes: Uint8Array, first: number): OwnedPatchEntry
     );
     if (entry.address < end || entry.length > ORIGINAL_SIZE)
       throw new InputError(`${what} (${formatAddress(entry.address)}) is out of order or too long`);
+    if (entry.widening >= entry.length)
+      throw new InputError(
+        `${what} (${formatAddress(entry.address)}) has no instruction behind what widens it`,
+      );
     end = entry.address + entry.length;
     return {
       address: guestVirtual(entry.address),

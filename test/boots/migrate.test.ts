@@ -1,7 +1,7 @@
 /** A guest moves between targets while it works, and nothing of its work is lost. Replay with PREVIRT_SEED. */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -12,8 +12,11 @@ import { buildInitramfs } from '../../guests/linux/initramfs.ts';
 import { buildKernel } from '../../guests/linux/kernel.ts';
 import { request } from '../../src/cli/control.ts';
 import type { Place, Snapshot } from '../../src/cli/requests.ts';
+import { readStateFile } from '../../src/machine/state-reader.ts';
+import { writeStateFile } from '../../src/machine/state-writer.ts';
 import type { Moved } from '../../src/migration/session.ts';
 import { RUN_STATUS } from '../../src/targets/target.ts';
+import { guestVirtual } from '../../src/x86/address.ts';
 import { Guest, PREVIRT } from './guest.ts';
 import { POWER_OFF } from './scenarios.ts';
 
@@ -233,6 +236,30 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
         guest.send(`${POWER_OFF[0]}\n`);
         expect((await guest.end(LIMIT)).status).toBe(RUN_STATUS.done);
       }
+    },
+    TEST_LIMIT,
+  );
+  it(
+    'not from a file with more sites of modules than the wedge has room for',
+    async () => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, []);
+      const [file, changed] = [join(folder, 'state'), join(folder, 'changed')];
+      await request(control, { snapshot: { file, compress: false } });
+      await guest!.close();
+      const [from, to] = [openSync(file, 'r'), openSync(changed, 'wx+')];
+      const machine = readStateFile(from);
+      const site = { ...machine.sites[0]!, owner: 1 };
+      const many = Array.from({ length: 9000 }, (_, n) => ({
+        ...site,
+        address: guestVirtual(0xe000_0000 + 16 * n),
+      }));
+      writeStateFile(to, { ...machine, sites: [...machine.sites, ...many] });
+      closeSync(from);
+      closeSync(to);
+      guest = new Guest([changed], 'resume');
+      const { status, messages } = await guest.end(LIMIT);
+      expect(messages).toContain("the guest's modules have more sites than there is room for");
+      expect(status).toBe(RUN_STATUS.host);
     },
     TEST_LIMIT,
   );

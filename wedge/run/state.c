@@ -66,8 +66,15 @@ static void is_lifted(struct patch_entry *site) {
     site->next = site_holds(site) ? was == PATCH_TRAPS ? PATCH_TRAPS : PATCH_NOT_BURNED : PATCH_GUESTS;
 }
 
+static __attribute__((noreturn)) void cannot(const char *why) {
+    report("previrt: %s", why);
+    console_end(STATUS_HOST);
+}
+
 void state_resume(const struct machine_state *from, struct patch_entry *sites, u32 domains) {
     u64 wall = port_wall_time(), passed = wall > from->wall_time ? wall - from->wall_time : 0;
+    if (from->module_site_count > sites_room())
+        cannot("the guest's modules have more sites than there is room for");
     cpu = from->cpu;
     if (!cpu_limit_features(from->features, true))
         console_end(STATUS_HOST);
@@ -81,9 +88,7 @@ void state_resume(const struct machine_state *from, struct patch_entry *sites, u
     sites_choose(domains);
     sites_burn();
     attention = 1;
-    if (!fpu_put(from)) {
-        report("previrt: this processor lacks vector registers that the guest uses");
-        console_end(STATUS_HOST);
-    }
+    if (!fpu_put(from))
+        cannot("this processor lacks vector registers that the guest uses");
     report("previrt: goes on");
 }
