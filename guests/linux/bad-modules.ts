@@ -1,4 +1,4 @@
-/** Modules whose site records lie: what must not be loaded. Pure: bytes in, bytes out. */
+/** Modules that lie about their sites, or about where these are copied to: what must not be loaded. Pure: bytes in, bytes out. */
 
 import { findSection, parseElf, sectionBytes } from '../../src/elf/image.ts';
 import { InputError } from '../../src/elf/input-error.ts';
@@ -25,6 +25,17 @@ const SPOILS: Readonly<Record<string, Spoil>> = {
       records.setUint8(SITE_RECORD_SIZE + at, records.getUint8(at));
   },
 };
+
+/** One without sites, whose first alternative replaces something outside of it. @throws InputError if it has none */
+export function badAlternatives(module: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(module);
+  const elf = parseElf(bytes);
+  const section = findSection(elf, '.altinstructions');
+  if (!section) throw new InputError('a module with alternatives is needed');
+  const table = sectionBytes(elf, section);
+  new DataView(table.buffer, table.byteOffset).setUint32(0, 0x10_0000, true);
+  return bytes;
+}
 
 /** What `module` (ELF, relocatable) could be made into. @throws InputError if it has not two sites */
 export function badModules(module: Uint8Array): ReadonlyMap<string, Uint8Array> {

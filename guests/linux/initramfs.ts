@@ -10,7 +10,7 @@ import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { cachedFolder, hashOf, REPOSITORY } from '../cache.ts';
 import { runProgram } from '../steps.ts';
-import { badModules } from './bad-modules.ts';
+import { badAlternatives, badModules } from './bad-modules.ts';
 import { type CpioEntry, cpioArchive } from './cpio.ts';
 import { I386_PACKAGES, i386Root } from './debian.ts';
 import { buildKernel, buildModule } from './kernel.ts';
@@ -79,6 +79,7 @@ async function modules(): Promise<CpioEntry[]> {
   const kernel = await buildKernel('annotated', 'modules');
   const file = (name: string, bytes: Uint8Array): CpioEntry => ({ type: 'file', name, mode: 0o644, bytes });
   const every = readFileSync(await buildModule('annotated'));
+  const plain = readFileSync(await buildModule('plain'));
   const image = await cachedFolder(`linux/minix-${hashOf([MINIX_SIZE], [])}`, async (work) => {
     await writeFile(join(work, 'image'), '');
     await truncate(join(work, 'image'), Number(MINIX_SIZE));
@@ -90,7 +91,8 @@ async function modules(): Promise<CpioEntry[]> {
     ...MODULES.map((name) => file(`lib/${name}.ko`, readFileSync(kernel.module(name)))),
     file('lib/minix.img', readFileSync(join(image, 'image'))),
     file('lib/every.ko', every),
-    file('lib/plain.ko', readFileSync(await buildModule('plain'))),
+    file('lib/plain.ko', plain),
+    file('lib/bad/alternatives.ko', badAlternatives(plain)),
     ...[...badModules(every)].map(([name, bytes]) => file(`lib/bad/${name}.ko`, bytes)),
   ];
 }

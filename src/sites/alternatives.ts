@@ -17,7 +17,7 @@ export interface Alternative {
 }
 
 /** struct alt_instr in the versions there were: its size, and where the two lengths stand; both offsets come first. */
-const LAYOUTS = [
+export const ALTERNATIVE_LAYOUTS = [
   { size: 12, target: 10, replacement: 11 }, // before 4.1, and from 5.13
   { size: 13, target: 10, replacement: 11 }, // with the length of padding
   { size: 14, target: 12, replacement: 13 }, // from 6.3
@@ -39,7 +39,7 @@ export function readAlternatives(elf: ElfImage): Alternative[] {
   const replacements = findSection(elf, REPLACEMENTS);
   const code = codeSections(elf);
   const view = viewOf(sectionBytes(elf, table));
-  for (const layout of LAYOUTS) {
+  for (const layout of ALTERNATIVE_LAYOUTS) {
     if (table.sh_size % layout.size !== 0) continue;
     const found = Array.from({ length: table.sh_size / layout.size }, (_, index): Alternative => {
       const at = index * layout.size;

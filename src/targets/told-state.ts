@@ -10,7 +10,13 @@ import { InputError } from '../elf/input-error.ts';
 import type { Ram } from '../machine/ram.ts';
 import { MACHINE_STATE, type Machine } from '../machine/state.ts';
 import { decodeMachineState } from '../machine/state-blob.ts';
-import { PATCH_ENTRY, PATCH_GUESTS, PATCH_NOT_BURNED, PATCH_TRAPS } from '../sites/patch-table.ts';
+import {
+  PATCH_COPY,
+  PATCH_ENTRY,
+  PATCH_GUESTS,
+  PATCH_NOT_BURNED,
+  PATCH_TRAPS,
+} from '../sites/patch-table.ts';
 import { offsetOf } from '../x86/struct.ts';
 
 /** More sites than any kernel has with its modules. */
@@ -21,12 +27,13 @@ const NEXT = offsetOf(PATCH_ENTRY, 'next');
 /** What stays of how a site was burned: whether it is the guest's own by now, or was never annotated. */
 const LASTING: readonly number[] = [PATCH_GUESTS, PATCH_TRAPS];
 
-/** Takes out of the entries what this target had burned. */
+/** Takes out of the entries what this target had burned. Where the kernel has not copied a trap to yet, it still may. */
 function forgetBurned(entries: Uint8Array): void {
   const view = viewOf(entries);
   for (let offset = 0; offset < entries.length; offset += PATCH_ENTRY.size) {
     const was = view.getUint32(offset + NEXT, true);
-    view.setUint16(offset + ENTRY, LASTING.includes(was) ? was : PATCH_NOT_BURNED, true);
+    const awaited = was === PATCH_GUESTS && view.getUint16(offset + ENTRY, true) === PATCH_COPY;
+    if (!awaited) view.setUint16(offset + ENTRY, LASTING.includes(was) ? was : PATCH_NOT_BURNED, true);
     view.setUint32(offset + NEXT, 0, true);
   }
 }

@@ -11,6 +11,7 @@ import {
   STATE_VERSION,
 } from '../machine/state.ts';
 import { VIRTUAL_PC_VERSION } from '../machine/virtual-pc.ts';
+import { ALTERNATIVE_LAYOUTS } from '../sites/alternatives.ts';
 import {
   PATCH_COPY,
   PATCH_ENTRY,
@@ -123,6 +124,16 @@ const burnTables = (): string =>
     ),
   ].join('');
 
+/** Linux' struct alt_instr: where the lengths stand. */
+const alternativeLayouts = (): string =>
+  [
+    'static const struct {\n    u8 size, target_length, length;\n} alternative_layouts[] = {\n',
+    ...ALTERNATIVE_LAYOUTS.map(
+      ({ size, target, replacement }) => `    {${size}, ${target}, ${replacement}},\n`,
+    ),
+    '};\n',
+  ].join('');
+
 /**
  * Every shared header by its path under the include directory.
  * @param entryEnd end of the code between ENTRY_BASE and which guest code never runs
@@ -167,6 +178,7 @@ export function wedgeHeaders(entryEnd: GuestVirtual): ReadonlyMap<string, string
         cStruct(PATCH_ENTRY),
       ),
     ],
+    ['generated/alternatives.h', guarded('ALTERNATIVES_H', '#include "core/types.h"', alternativeLayouts())],
     ['generated/burn.h', guarded('BURN_TABLES_H', '#include "core/types.h"', burnTables())],
     [
       'generated/run-asm.h',

@@ -198,13 +198,13 @@ export const SCENARIOS: readonly Scenario[] = [
     dialogue: [
       [
         'dmesg -n 8; for m in /lib/bad/*.ko; do insmod $m; done; cat /proc/modules; echo n"one"',
-        /(invalid module format[\s\S]*){7}^none\r$/m,
+        /(invalid module format[\s\S]*){8}^none\r$/m,
       ],
       ['insmod /lib/every.ko', /every: init: \d+ operations, 0 fail/],
       POWER_OFF,
     ],
     status: RUN_STATUS.done,
-    last: /(is refused: [\s\S]*){14}/,
+    last: /(is refused: [\s\S]*){16}/,
   },
   {
     title: 'a module without sites is loaded, and traps',

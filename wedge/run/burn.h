@@ -33,4 +33,18 @@ struct instruction;
 /* Whether an instruction of kernel code would do something else outside of ring 0, and not trap. */
 bool sweep_finds(const struct instruction *instruction);
 
+/* --- alternatives.c --- */
+
+struct alternative {
+    u32 target, target_length; /* what is replaced: guest-virtual, bytes */
+    u32 replacement, length;   /* what is copied there */
+};
+/*
+ * Takes up a table of alternatives, `size` bytes in guest memory, in the first
+ * known form in which all of them are possible. False if there is none.
+ */
+bool alternatives_open(u32 table, u32 size, bool (*is_possible)(const struct alternative *));
+/* One after the other; false after the last. */
+bool alternatives_next(struct alternative *alternative);
+
 #endif

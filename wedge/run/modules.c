@@ -46,14 +46,13 @@ struct record {
 
 struct text {
     u32 start, end;
-    bool init;   /* goes when that is over */
-    bool copied; /* to other places, by the kernel */
+    bool init; /* goes when that is over */
 };
 
 static struct {
     u32 owner;   /* the guest's struct module */
     char name[56];
-    struct elf_section records;
+    struct elf_section records, alternatives;
     struct text texts[TEXTS];
     u32 text_count;
     u32 site_count;
@@ -119,6 +118,8 @@ static bool take_section(const struct elf_section *section, u32 name) {
         return true;
     if (name_begins(name, ".previrt.sites", true))
         module.records = *section;
+    if (name_begins(name, ".altinstructions", true))
+        module.alternatives = *section;
     if (!(section->flags & SHF_EXECINSTR) || !section->size)
         return true;
     if (module.text_count == TEXTS)
@@ -126,8 +127,7 @@ static bool take_section(const struct elf_section *section, u32 name) {
     if (section->addr + section->size < section->addr)
         return refuse_whole("a section of code has no possible address");
     module.texts[module.text_count++] =
-        (struct text){section->addr, section->addr + section->size, name_begins(name, ".init", false),
-                      name_begins(name, ".altinstr", false)};
+        (struct text){section->addr, section->addr + section->size, name_begins(name, ".init", false)};
     return true;
 }
 
@@ -247,8 +247,6 @@ static bool take_swept(const struct text *text) {
             return refuse_whole("it was not built by this toolchain, and its code cannot be decoded");
         if (!sweep_finds(&instruction))
             continue;
-        if (text->copied)
-            return refuse_whole("it was not built by this toolchain, and its alternatives are sensitive");
         site->length = instruction.length;
         memset(site->original + site->length, 0, sizeof site->original - site->length);
         if (++module.site_count == SITES || module.site_count > sites_room())
@@ -257,15 +255,75 @@ static bool take_swept(const struct text *text) {
     return true;
 }
 
+static bool is_possible(const struct alternative *alternative) {
+    return text_around(alternative->target, alternative->target_length) &&
+           alternative->length <= alternative->target_length &&
+           (!alternative->length || text_around(alternative->replacement, alternative->length));
+}
+
+/* The first of `count` sorted sites that starts at or after an address. */
+static u32 first_from(u32 address, u32 count) {
+    u32 low = 0, high = count;
+    while (low < high) {
+        u32 middle = (low + high) / 2;
+        if (sites[middle].address < address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Where the kernel will copy `count` sorted sites to, if the processor is one that the alternative is for. */
+static bool take_copies(const struct alternative *alternative, u32 count) {
+    u32 end = alternative->replacement + alternative->length;
+    for (u32 i = first_from(alternative->replacement, count); i < count && sites[i].address < end; i++) {
+        if (module.site_count == SITES || module.site_count == sites_room())
+            return refuse_whole("it has too many sensitive instructions");
+        struct patch_entry *copy = &sites[module.site_count++];
+        *copy = sites[i];
+        copy->address += alternative->target - alternative->replacement;
+        copy->entry = PATCH_COPY;
+        copy->owner = module.owner | (text_around(alternative->target, 1)->init ? OWNER_INIT : 0);
+    }
+    return true;
+}
+
+/* The same at the same place is one. Of two instructions that could stand there nobody knows which does. */
+static bool merge_copies(void) {
+    u32 kept = 0;
+    for (u32 i = 0; i < module.site_count; i++) {
+        struct patch_entry *last = kept ? &sites[kept - 1] : NULL;
+        if (!last || last->address != sites[i].address)
+            sites[kept++] = sites[i];
+        else if (memcmp(last->original, sites[i].original, sizeof last->original))
+            return refuse_whole("it was not built by this toolchain, and has sensitive alternatives of one another");
+    }
+    module.site_count = kept;
+    return true;
+}
+
+static bool take_alternatives(void) {
+    u32 swept = module.site_count;
+    if (!alternatives_open(module.alternatives.addr, module.alternatives.size, is_possible))
+        return refuse_whole("it was not built by this toolchain, and its alternatives have no known form");
+    for (struct alternative a; alternatives_next(&a);)
+        if (!take_copies(&a, swept))
+            return false;
+    sort_sites();
+    return merge_copies();
+}
+
 static bool sweep(void) {
     for (u32 i = 0; i < module.text_count; i++)
         if (!take_swept(&module.texts[i]))
             return false;
     sort_sites();
-    if (module.site_count)
+    u32 count = module.site_count;
+    if (count)
         report("previrt: module %s was not built by this toolchain: %u of its instructions will trap", module.name,
-               module.site_count);
-    return true;
+               count);
+    return !count || take_alternatives();
 }
 
 /* --- What is written to it, and what is forgotten --- */
@@ -273,6 +331,8 @@ static bool sweep(void) {
 static void burn_sites(void) {
     for (u32 i = 0; i < module.site_count; i++) {
         u8 slot[sizeof sites[i].original];
+        if (sites[i].entry == PATCH_COPY)
+            continue; /* the kernel itself copies it there */
         burn_slot(&sites[i], slot);
         guest_patch(gva(sites[i].address), slot, sites[i].length);
     }

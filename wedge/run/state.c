@@ -64,6 +64,10 @@ static void is_lifted(struct patch_entry *site) {
     u16 was = site->entry;
     site->entry = PATCH_NOT_BURNED;
     site->next = site_holds(site) ? was == PATCH_TRAPS ? PATCH_TRAPS : PATCH_NOT_BURNED : PATCH_GUESTS;
+    if (was == PATCH_COPY) {
+        site->entry = was;
+        site->next = PATCH_GUESTS; /* not copied yet */
+    }
 }
 
 static __attribute__((noreturn)) void cannot(const char *why) {

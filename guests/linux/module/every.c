@@ -4,6 +4,7 @@
  * operation that a kernel may, in initialization and in exit code, and says
  * whether each did what it does on bare hardware.
  */
+#include <asm/alternative.h>
 #include <linux/init.h>
 #include <linux/irqflags.h>
 #include <linux/module.h>
@@ -39,6 +40,11 @@ static __always_inline void flags(void)
 	CHECK("popf off", !(off & X86_EFLAGS_IF) && !(off & X86_EFLAGS_IOPL));
 	asm volatile("sti; hlt" : : : "memory");
 	CHECK("hlt", true);
+	/* The first is for every processor that there is, the second for none. */
+	asm volatile(ALTERNATIVE("xorl %0, %0", "pushfl; popl %0", X86_FEATURE_ALWAYS) : "=r"(after) : : "memory", "cc");
+	CHECK("alternative", after & 2);
+	asm volatile(ALTERNATIVE("pushfl; popl %0", "xorl %0, %0", X86_FEATURE_3DNOW) : "=r"(after) : : "memory", "cc");
+	CHECK("no alternative", after & 2);
 	asm volatile("pushfl; push %%cs; push $1f; iret; 1:" : : : "memory", "cc");
 	CHECK("iret", true);
 }
