@@ -1,7 +1,8 @@
 /**
  * The control socket of a run: who can reach it may ask something of the guest.
  * A request is a line of JSON, an object with one member that names it; the
- * answer is one too, with what was done or an `error`.
+ * answer is one too, with what was done or an `error`. Lines before it that
+ * have `progress` only say how far it is.
  */
 
 import { rmSync } from 'node:fs';
@@ -11,12 +12,12 @@ import { InputError } from '../elf/input-error.ts';
 /** Characters of the longest request. */
 const LONGEST = 4096;
 
-/** Does what is asked. @throws InputError with the reason if it cannot be done */
-export type Answerer = (request: unknown) => Promise<object>;
+/** Does what is asked, and tells how far it is. @throws InputError with the reason if it cannot be done */
+export type Answerer = (request: unknown, tell: (progress: object) => void) => Promise<object>;
 
-async function answer(line: string, answerer: Answerer): Promise<object> {
+async function answer(line: string, answerer: Answerer, tell: (progress: object) => void): Promise<object> {
   try {
-    return await answerer(JSON.parse(line));
+    return await answerer(JSON.parse(line), tell);
   } catch (error) {
     const advice = error instanceof InputError && error.advice ? `; ${error.advice}` : '';
     return { error: `${(error as Error).message}${advice}` };
@@ -26,12 +27,14 @@ async function answer(line: string, answerer: Answerer): Promise<object> {
 function serve(socket: Socket, answerer: Answerer): void {
   let text = '';
   socket.setEncoding('utf8').on('error', () => socket.destroy());
+  const send = (what: object): void => void socket.write(`${JSON.stringify(what)}\n`);
+  const tell = (progress: object): void => send({ progress });
   socket.on('data', async (chunk: string) => {
     text += chunk;
     const lines = text.split('\n');
     text = lines.pop()!;
     if (text.length > LONGEST) socket.destroy();
-    for (const line of lines) socket.write(`${JSON.stringify(await answer(line, answerer))}\n`);
+    for (const line of lines) send(await answer(line, answerer, tell));
   });
 }
 
@@ -55,8 +58,12 @@ export async function openControl(path: string, answerer: Answerer): Promise<() 
   };
 }
 
-/** Sends a request and takes its answer. @throws InputError with the error in it, or if nobody listens or answers */
-export function request<T>(path: string, what: object): Promise<T> {
+/**
+ * Sends a request and takes its answer.
+ * @param hear is given what comes before it
+ * @throws InputError with the error in it, or if nobody listens or answers
+ */
+export function request<T>(path: string, what: object, hear?: (progress: unknown) => void): Promise<T> {
   return new Promise((resolve, reject) => {
     const socket = connect(path);
     let text = '';
@@ -68,11 +75,18 @@ export function request<T>(path: string, what: object): Promise<T> {
     socket.on('close', () => reject(new InputError(`${path}: the run has ended`)));
     socket.on('data', (chunk: string) => {
       text += chunk;
-      if (!text.includes('\n')) return;
-      const answered = JSON.parse(text) as T & { error?: string };
-      if (answered.error !== undefined) reject(new InputError(`${path}: ${answered.error}`));
-      else resolve(answered);
-      socket.end();
+      const lines = text.split('\n');
+      text = lines.pop()!;
+      for (const line of lines) {
+        const answered = JSON.parse(line) as T & { error?: string; progress?: unknown };
+        if (answered.progress !== undefined) {
+          hear?.(answered.progress);
+          continue;
+        }
+        if (answered.error !== undefined) reject(new InputError(`${path}: ${answered.error}`));
+        else resolve(answered);
+        socket.end();
+      }
     });
   });
 }

@@ -17,7 +17,7 @@ async function inSession(
   start: (surroundings: Alone) => Promise<RunStatus>,
 ): Promise<RunStatus> {
   let session: Session | undefined;
-  const close = await openControl(path, (request) => answerer(session!, lasting)(request));
+  const close = await openControl(path, (request, tell) => answerer(session!, lasting)(request, tell));
   const type = (bytes?: Buffer): void => session!.type(bytes);
   try {
     session = new Session(start, console, signal);

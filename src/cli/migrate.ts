@@ -1,6 +1,7 @@
 /** `previrt migrate`: moves a running guest to another target. */
 
 import { type Command, Option } from 'commander';
+import type { Round } from '../migration/rounds.ts';
 import type { Moved } from '../migration/session.ts';
 import { request } from './control.ts';
 import { CliError } from './errors.ts';
@@ -32,7 +33,9 @@ export function registerMigrate(program: Command): void {
       'after',
       `
 The guest stands still between two of its instructions, and goes on on the other
-target with the same memory, processor and devices. Its console stays where it
+target with the same memory, processor and devices. From process to process its
+memory is copied in rounds before, while it runs: then it stands still for no
+longer than the last takes. Its console stays where it
 is, and its \`previrt run\` goes on with it. If it cannot be taken up there, it
 goes on where it was, and nothing is lost.
 
@@ -43,12 +46,27 @@ The console stays here. Further on it is moved by a --control of that \`previrt 
     .action(migrate);
 }
 
+const MEBIBYTE = 2 ** 20;
+const mebibytes = (bytes: number): string => `${(bytes / MEBIBYTE).toFixed(1)} MiB`;
+
+/** A line for each round of copying. */
+function roundsTold(): (progress: unknown) => void {
+  let number = 0;
+  return (progress) => {
+    const { bytes, milliseconds, rate } = progress as Round;
+    const writes = rate === undefined ? '' : `; the guest writes ${mebibytes(rate)}/s`;
+    process.stderr.write(
+      `round ${++number}: ${mebibytes(bytes)} in ${Math.round(milliseconds)} ms${writes}\n`,
+    );
+  };
+}
+
 async function migrate(path: string, { to, through, machine, domain, json }: MigrateFlags): Promise<void> {
   if ((to === undefined) === (through === undefined))
     throw new CliError('where to?', 'give one of --to and --through');
   process.stderr.write(`moving the guest ${to ? `to ${to}` : `through ${through}`} ...\n`);
   const place = through === undefined ? { target: to, machine, domain } : { through };
-  const moved = await request<Moved>(path, { migrate: place });
+  const moved = await request<Moved>(path, { migrate: place }, roundsTold());
   const text = `runs ${to ? `on ${to}` : 'there'} now; it stood still for ${Math.round(moved.stopped)} ms\n`;
   process.stdout.write(json ? `${JSON.stringify(moved)}\n` : text);
 }

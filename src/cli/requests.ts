@@ -5,7 +5,8 @@ import { isAbsolute } from 'node:path';
 import { InputError } from '../elf/input-error.ts';
 import { writeStateFile } from '../machine/state-writer.ts';
 import { elsewhere } from '../migration/elsewhere.ts';
-import type { Moved, Session } from '../migration/session.ts';
+import type { Round } from '../migration/rounds.ts';
+import type { Session, Stopped } from '../migration/session.ts';
 import type { ResumeOptions } from '../targets/target.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
@@ -32,7 +33,7 @@ interface Wanted {
   readonly compress: boolean;
 }
 
-export interface Snapshot extends Moved {
+export interface Snapshot extends Stopped {
   /** That the file takes. */
   readonly bytes: number;
 }
@@ -63,12 +64,20 @@ async function move(
   session: Session,
   { target: name, machine: version, domain }: Place,
   lasting: Lasting,
+  tell: (round: Round) => void,
 ): Promise<object> {
   const target = await findTarget(name, version);
   if (!target.resume) throw new InputError(`a guest cannot be taken up on ${name} ${version}`);
-  const resume = target.resume;
+  const { resume, receive } = target;
   return session.move(
-    (machine) => (surroundings) => resume({ ...surroundings, ...lasting, domain, machine }),
+    {
+      resume: (machine) => (surroundings) => resume({ ...surroundings, ...lasting, domain, machine }),
+      receive:
+        receive &&
+        ((ramSize, ready) => (surroundings) =>
+          receive({ ...surroundings, ...lasting, domain, ramSize, ready })),
+    },
+    tell,
   );
 }
 
@@ -83,12 +92,12 @@ function snapshot(session: Session, { file, compress }: Wanted): Promise<Snapsho
 /** @throws InputError from what it returns, for what is no request */
 export const answerer =
   (session: Session, lasting: Lasting): Answerer =>
-  async (request) => {
+  async (request, tell) => {
     if (isObject(request)) {
       const { reburn, migrate, snapshot: wanted } = request;
       if (Array.isArray(reburn) && reburn.every(isDomain)) return session.reburn(reburn);
-      if (isPlace(migrate)) return move(session, migrate, lasting);
-      if (isWay(migrate)) return session.move(elsewhere(migrate.through));
+      if (isPlace(migrate)) return move(session, migrate, lasting, tell);
+      if (isWay(migrate)) return session.move(elsewhere(migrate.through), tell);
       if (isWanted(wanted)) return snapshot(session, wanted);
     }
     throw new InputError(

@@ -5,7 +5,7 @@ import { decodeRecord, encodeRecord, type RecordOf } from '../elf/record.ts';
 import { decodeEntries, encodeEntries, type OwnedPatchEntry, PATCH_ENTRY } from '../sites/patch-table.ts';
 import { MACHINE_STATE, type Machine, STATE_MAGIC, STATE_VERSION } from './state.ts';
 
-type WithoutRam = Omit<Machine, 'ram'>;
+export type WithoutRam = Omit<Machine, 'ram'>;
 
 /** How many sites are the kernel's; the others are its modules'. */
 export const kernelSiteCount = (sites: readonly OwnedPatchEntry[]): number =>

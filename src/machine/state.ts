@@ -11,6 +11,7 @@ import { defineRecord, type RecordOf } from '../elf/record.ts';
 import type { OwnedPatchEntry } from '../sites/patch-table.ts';
 import { CPU } from './cpu.ts';
 import { MACHINE_DEVICES } from './devices.ts';
+import type { PageSet } from './page-set.ts';
 import type { Ram } from './ram.ts';
 
 /** "PVMS" in memory order. */
@@ -86,4 +87,6 @@ export interface Machine {
   /** The kernel's sites (owner 0) by address, then those of its modules by address. */
   readonly sites: readonly OwnedPatchEntry[];
   readonly ram: Ram;
+  /** Pages of RAM that were written to since its log was last asked for, if one was kept. */
+  readonly written?: PageSet | undefined;
 }

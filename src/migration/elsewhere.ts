@@ -18,7 +18,7 @@ import { InputError } from '../elf/input-error.ts';
 import type { Machine } from '../machine/state.ts';
 import { writeStateFile } from '../machine/state-writer.ts';
 import { RUN_STATUS, type RunningGuest, type RunStatus } from '../targets/target.ts';
-import type { Start, Surroundings } from './session.ts';
+import type { Destination, Surroundings } from './session.ts';
 
 /** Before a state on the wire: its length in bytes, little-endian. */
 export const LENGTH_SIZE = 8;
@@ -98,8 +98,6 @@ async function run(
 }
 
 /** @param command for the shell; `previrt resume -` is at its other end */
-export const elsewhere =
-  (command: string) =>
-  (machine: Machine): Start =>
-  (surroundings) =>
-    run(command, machine, surroundings);
+export const elsewhere = (command: string): Destination => ({
+  resume: (machine) => (surroundings) => run(command, machine, surroundings),
+});

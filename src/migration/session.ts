@@ -10,9 +10,11 @@
 import { PassThrough } from 'node:stream';
 import { InputError } from '../elf/input-error.ts';
 import type { Machine } from '../machine/state.ts';
+import type { WithoutRam } from '../machine/state-blob.ts';
 import type { Reburned } from '../targets/command.ts';
-import type { GuestConsole, RunningGuest, RunStatus } from '../targets/target.ts';
+import type { GuestConsole, Incoming, RunningGuest, RunStatus } from '../targets/target.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
+import { copyPages, copyRounds, type Round } from './rounds.ts';
 
 /** What a run gets of the session. */
 export interface Surroundings {
@@ -26,9 +28,22 @@ export interface Surroundings {
 /** Starts a run, or takes up a guest. */
 export type Start = (surroundings: Surroundings) => Promise<RunStatus>;
 
-export interface Moved {
+/** Where a guest can go on. */
+export interface Destination {
+  /** Takes it up where it stands. */
+  resume(machine: Machine): Start;
+  /** The same where its memory may come before. `ready` is given the place; `ramSize` is in bytes. */
+  readonly receive?: ((ramSize: number, ready: (incoming: Incoming) => void) => Start) | undefined;
+}
+
+export interface Stopped {
   /** How long the guest stood still, in milliseconds. */
   readonly stopped: number;
+}
+
+export interface Moved extends Stopped {
+  /** What was copied before, while it ran; empty where that cannot be. */
+  readonly rounds: readonly Round[];
 }
 
 /** Milliseconds that a target has to take up a guest. */
@@ -62,10 +77,13 @@ class Run {
     return Promise.race([this.#guest.then(question), gone]);
   }
 
-  /** Ends it, wherever it is. */
-  async kill(): Promise<void> {
+  /** Ends it, wherever it is. What was wrong with it, if it says so, else `error`. */
+  async kill(error: unknown): Promise<unknown> {
     this.#killer.abort();
-    await this.ended.catch(() => {});
+    return this.ended.then(
+      () => error,
+      (own) => own,
+    );
   }
 
   /** Ends it; it stands still. */
@@ -73,6 +91,13 @@ class Run {
     await this.ask((guest) => guest.letGo());
     await this.ended;
   }
+}
+
+/** A guest's memory on its way to a run that awaits it. */
+interface Ahead {
+  readonly target: Run;
+  readonly incoming: Incoming;
+  readonly rounds: readonly Round[];
 }
 
 export class Session {
@@ -122,7 +147,7 @@ export class Session {
   }
 
   /** Lets `look` have the state of the guest, which stands still meanwhile and goes on then, whatever happens. */
-  standStill<T>(look: (machine: Machine) => Promise<T> | T): Promise<T & Moved> {
+  standStill<T>(look: (machine: Machine) => Promise<T> | T): Promise<T & Stopped> {
     return this.#inTurn(async () => {
       const run = this.#run;
       const machine = await run.ask((guest) => guest.stop());
@@ -136,32 +161,86 @@ export class Session {
     });
   }
 
+  #begin(start: Start): Run {
+    return new Run(start, this.#console, this.#signal);
+  }
+
   /**
-   * Moves the guest to another run, which `resume` starts.
+   * Copies the memory of the running guest ahead of it, if both sides can.
+   * @throws InputError if it does not arrive: nothing is left of it then
+   */
+  async #copyAhead(to: Destination, tell: (round: Round) => void): Promise<Ahead | undefined> {
+    const source = this.#run;
+    const written = await source.ask((guest) => guest.written);
+    if (!to.receive || !written) return undefined;
+    const ask = () => source.ask((guest) => guest.written!());
+    let target: Run | undefined;
+    try {
+      const all = await ask();
+      const incoming = await within(
+        PATIENCE,
+        new Promise<Incoming>((ready, gone) => {
+          target = this.#begin(to.receive!(all.ram.size, ready));
+          target.ended.then(() => gone(new InputError('the guest has ended')), gone);
+        }),
+      );
+      return { target: target!, incoming, rounds: await copyRounds(all, ask, incoming, tell) };
+    } catch (error) {
+      const reason = await target?.kill(error);
+      await source.ask((guest) => guest.forgetWritten!());
+      throw reason ?? error;
+    }
+  }
+
+  /** @throws InputError if it does not stand still; what was copied ahead is gone then */
+  async #stop(ahead: Ahead | undefined): Promise<Machine> {
+    try {
+      return await this.#run.ask((guest) => guest.stop());
+    } catch (error) {
+      await ahead?.target.kill(error);
+      if (ahead) await this.#run.ask((guest) => guest.forgetWritten!());
+      throw error;
+    }
+  }
+
+  /** The run that takes up the guest, which stands still. */
+  async #land(machine: Machine, to: Destination, ahead: Ahead | undefined): Promise<Run> {
+    const target = ahead?.target ?? this.#begin(to.resume(machine));
+    try {
+      if (ahead) {
+        await copyPages(machine.ram, machine.written!, ahead.incoming);
+        await ahead.incoming.takeUp(machine satisfies WithoutRam);
+      }
+      const runs = target.ask(() => {});
+      await within(PATIENCE, runs);
+      return target;
+    } catch (error) {
+      throw await target.kill(error);
+    }
+  }
+
+  /**
+   * Moves the guest to another run.
+   * @param tell is told of what is copied while the guest runs
    * @throws InputError if it could not be taken up there: it goes on where it was
    */
-  move(resume: (machine: Machine) => Start): Promise<Moved> {
+  move(to: Destination, tell: (round: Round) => void): Promise<Moved> {
     return this.#inTurn(async () => {
       const source = this.#run;
+      const ahead = await this.#copyAhead(to, tell).catch(didNotGoOn);
       this.#typed = [];
       try {
-        const machine = await source.ask((guest) => guest.stop());
+        const machine = await this.#stop(ahead);
         const since = performance.now();
-        const target = new Run(resume(machine), this.#console, this.#signal);
         try {
-          await within(
-            PATIENCE,
-            target.ask(() => {}),
-          );
+          this.#run = await this.#land(machine, to, ahead);
         } catch (error) {
-          await target.kill();
           await source.ask((guest) => guest.goOn());
-          throw new InputError(`it did not go on there: ${(error as Error).message}`);
+          return didNotGoOn(error as Error);
         }
-        this.#run = target;
         const stopped = performance.now() - since;
         await source.letGo();
-        return { stopped };
+        return { stopped, rounds: ahead?.rounds ?? [] };
       } finally {
         const typed = this.#typed;
         this.#typed = undefined;
@@ -170,6 +249,10 @@ export class Session {
       }
     });
   }
+}
+
+function didNotGoOn({ message }: Error): never {
+  throw new InputError(`it did not go on there: ${message}`);
 }
 
 /** @throws InputError after `limit` milliseconds */

@@ -10,7 +10,7 @@ import { MACHINE_STATE, PROCESSORS, type ProcessorName } from '../machine/state.
 import { encodePatchTable, PATCH_ENTRY, PATCH_TABLE_HEADER, type PatchEntry } from '../sites/patch-table.ts';
 import { domainMask } from '../substitution/burn-info.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
-import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION } from './boot-layout.ts';
+import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION, RAM_COMES } from './boot-layout.ts';
 
 export interface BootFileOptions {
   /** A guest that goes on: its machine state and, behind it, its sites. */
@@ -36,6 +36,8 @@ export interface BootFileOptions {
   readonly escape: boolean;
   /** What the guest may know of its processor; as the host, if not given. */
   readonly processor?: ProcessorName | undefined;
+  /** Whether this is only for a guest that comes later, with another boot file in this one's place. */
+  readonly awaited?: boolean;
   /** COUNT: what is counted. */
   readonly counts?: number | undefined;
   /** Each chunk's data begins at a multiple of this many bytes, in the file. */
@@ -85,7 +87,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     features: new Uint8Array(Uint32Array.from(PROCESSORS[options.processor ?? 'host']).buffer),
     counts: options.counts ?? 0,
     state_offset: resumed ? stateOffset : 0,
-    ram_apart: options.ramApart ? 1 : 0,
+    ram_comes: options.awaited ? RAM_COMES.AWAITED : options.ramApart ? RAM_COMES.APART : RAM_COMES.HERE,
   });
   let offset = dataOffset;
   plan.chunks.forEach((chunk, index) => {

@@ -7,11 +7,16 @@ import { FEATURE_WORDS } from '../machine/state.ts';
 import { defineStruct } from '../x86/struct.ts';
 
 export const BOOT_MAGIC = 0x54425650; // "PVBT"
-export const BOOT_VERSION = 4;
+export const BOOT_VERSION = 5;
 /** What the wedge counts (`counts` in the header): by domain, and also where it was trapped. */
 export const COUNT = { DOMAINS: 1, PLACES: 2 } as const;
 /** How a message begins that tells a count. */
 export const COUNT_MARK = 'previrt-count';
+/**
+ * Where what belongs into RAM comes from (`ram_comes`): as chunks of this file, as
+ * chunks of RAM_FD, or it is written to RAM's own file, and then this file anew.
+ */
+export const RAM_COMES = { HERE: 0, APART: 1, AWAITED: 2 } as const;
 /** The descriptors that the launcher passes to the wedge's process. */
 export const BOOT_FD = 3;
 export const DISK_FD = 4;
@@ -44,7 +49,7 @@ export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.',
     'FEATURE_WORDS, 4 bytes each: at most these does the guest know of',
   ],
   ['counts', 'u32', 'COUNT_*'],
-  ['ram_apart', 'u32', 'not 0: the chunks lie in RAM_FD, not in this file'],
+  ['ram_comes', 'u32', 'RAM_*'],
   ['panic_pattern', ['u8', 64], 'console text that means a panic, zero-terminated; empty: none'],
 ]);
 

@@ -26,12 +26,29 @@ const command = (letter: string): Uint8Array => Uint8Array.from([CONTROL_BYTE, l
 export const STOP_COMMAND = command('S');
 /** Go on, after that. */
 export const GO_ON_COMMAND = command('G');
+/** Show which pages have been written to since this was asked last, and log those to come. */
+export const LOG_COMMAND = command('L');
+/** Log no more. */
+export const LOG_END_COMMAND = command('E');
 /** End the run, after that: the guest runs elsewhere. */
 export const END_COMMAND = command('Q');
 
 const STOPPED = /^previrt: stopped, (.*)$/;
 const NOT_STOPPED = /^previrt: not stopped: (.*)$/;
+const LOGGED = /^previrt: logged, (.*)$/;
 const GOES_ON = 'previrt: goes on';
+const LOGS_NO_MORE = 'previrt: logs no more';
+const AWAITS = /^previrt: awaits a guest, (.*)$/;
+
+/** What the wedge says where a guest is awaited: where its memory belongs; nothing if a message is another one. */
+export const awaitsAnswer = (message: string): string | undefined => AWAITS.exec(message)?.[1];
+
+/** What a message of the wedge says of a command to log; nothing if it is of something else. */
+export function logAnswer(message: string): { logged: string } | { ended: true } | undefined {
+  const logged = LOGGED.exec(message)?.[1];
+  if (logged !== undefined) return { logged };
+  return message === LOGS_NO_MORE ? { ended: true } : undefined;
+}
 
 /** What a message of the wedge says of a command to stand still or go on; nothing if it is of something else. */
 export function stateAnswer(

@@ -3,7 +3,7 @@
 import type { BootPlan } from '../machine/boot-plan.ts';
 import { nonZeroRuns } from '../machine/ram.ts';
 import type { Machine } from '../machine/state.ts';
-import { encodeMachineState } from '../machine/state-blob.ts';
+import { encodeMachineState, type WithoutRam } from '../machine/state-blob.ts';
 import { guestPhysical } from '../x86/address.ts';
 import type { BootFileOptions } from './boot-file.ts';
 
@@ -22,18 +22,29 @@ function resumePlan({ ram }: Machine, apart: boolean): BootPlan {
   return { ...NO_PLAN, chunks };
 }
 
+type Parts = Pick<
+  BootFileOptions,
+  'plan' | 'ramApart' | 'ramSize' | 'resumed' | 'sites' | 'linkOffset' | 'awaited'
+>;
+
+const EMPTY = { plan: NO_PLAN, sites: [], linkOffset: 0 };
+
+/** For a guest that is awaited: nothing of it is there yet. */
+export const awaitedParts = (ramSize: number): Parts => ({ ...EMPTY, ramSize, awaited: true });
+
+/** For one whose RAM is in its place. */
+export const arrivedParts = (machine: WithoutRam, ramSize: number): Parts => ({
+  ...EMPTY,
+  ramSize,
+  resumed: encodeMachineState(machine),
+});
+
 /**
  * @param apart whether the wedge can take RAM from its file itself
  * @throws InputError if RAM cannot be read
  */
-export const resumeParts = (
-  machine: Machine,
-  apart = false,
-): Pick<BootFileOptions, 'plan' | 'ramApart' | 'ramSize' | 'resumed' | 'sites' | 'linkOffset'> => ({
+export const resumeParts = (machine: Machine, apart = false): Parts => ({
+  ...arrivedParts(machine, machine.ram.size),
   plan: resumePlan(machine, apart),
   ramApart: apart ? machine.ram.file?.pieces : undefined,
-  ramSize: machine.ram.size,
-  resumed: encodeMachineState(machine),
-  sites: [],
-  linkOffset: 0,
 });

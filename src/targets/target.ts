@@ -2,8 +2,12 @@
 
 import type { Readable } from 'node:stream';
 import type { ElfImage } from '../elf/image.ts';
+import type { PageSet } from '../machine/page-set.ts';
+import type { Ram } from '../machine/ram.ts';
 import type { Machine, ProcessorName } from '../machine/state.ts';
+import type { WithoutRam } from '../machine/state-blob.ts';
 import { USUAL_DOMAINS } from '../substitution/select.ts';
+import type { GuestPhysical } from '../x86/address.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Reburned } from './command.ts';
 import type { CountsCollector } from './counts.ts';
@@ -36,6 +40,22 @@ export interface RunOptions {
 export const domainsFor = ({ counts }: { readonly counts?: number | undefined }): readonly DomainName[] =>
   counts ? (Object.keys(DOMAINS) as DomainName[]) : USUAL_DOMAINS;
 
+/** The memory of a guest that runs. */
+export interface Written {
+  /** As it is at this moment. */
+  readonly ram: Ram;
+  /** Pages that were written to since this was asked before; undefined if it was not. */
+  readonly pages?: PageSet | undefined;
+}
+
+/** A place that waits for a guest, whose memory comes before its state. */
+export interface Incoming {
+  /** Whole pages, which were zero before they were first written. @throws InputError if they do not arrive */
+  write(start: GuestPhysical, bytes: Uint8Array): void | Promise<void>;
+  /** The guest goes on here: with what was written as its RAM. */
+  takeUp(machine: WithoutRam): void | Promise<void>;
+}
+
 /** A guest that runs, to whoever may ask something of it: one thing at a time. */
 export interface RunningGuest {
   /** Burns all sites again. @throws InputError with the reason if it cannot be done */
@@ -49,6 +69,10 @@ export interface RunningGuest {
   goOn(): Promise<void>;
   /** Ends the run of a guest that stands still. */
   letGo(): void;
+  /** From when this is first asked, what it writes to is logged: where the target can do that. Until it is stopped. */
+  readonly written?: (() => Promise<Written>) | undefined;
+  /** Ends that log without a stop. */
+  forgetWritten?(): Promise<void>;
 }
 
 /** The UART's wire and a place for messages that are not the guest's: file descriptors. */
@@ -67,6 +91,14 @@ export interface ResumeOptions
   readonly machine: Machine;
   /** What it was booted from, for names in messages. */
   readonly elf?: ElfImage | undefined;
+}
+
+/** As ResumeOptions, for a guest that is awaited. */
+export interface ReceiveOptions extends Omit<ResumeOptions, 'machine'> {
+  /** Bytes of guest RAM. */
+  readonly ramSize: number;
+  /** Is given the place, once. */
+  readonly ready: (incoming: Incoming) => void;
 }
 
 /** How a guest ended; also the exit status of `previrt run`. */
@@ -101,4 +133,6 @@ export interface Target {
   run(options: RunOptions): Promise<RunStatus>;
   /** Takes up a guest where it stands. @throws InputError if it cannot go on here */
   resume?(options: ResumeOptions): Promise<RunStatus>;
+  /** The same for one whose memory comes while it still runs elsewhere. */
+  receive?(options: ReceiveOptions): Promise<RunStatus>;
 }

@@ -7,6 +7,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { viewOf } from '../elf/codec.ts';
 import { InputError } from '../elf/input-error.ts';
+import { pageSetSize } from '../machine/page-set.ts';
 import type { Ram } from '../machine/ram.ts';
 import { MACHINE_STATE, type Machine } from '../machine/state.ts';
 import { decodeMachineState } from '../machine/state-blob.ts';
@@ -43,8 +44,14 @@ export class MemoryFile {
   #descriptor: number | undefined;
 
   /** @throws the system's error if it cannot be opened */
-  open(path: string): number {
-    this.#descriptor ??= openSync(path, 'r');
+  open(path: string, flags: 'r' | 'r+' = 'r'): number {
+    this.#descriptor ??= openSync(path, flags);
+    return this.#descriptor;
+  }
+
+  /** @throws InputError unless it is open */
+  get descriptor(): number {
+    if (this.#descriptor === undefined) throw new InputError('it has ended');
     return this.#descriptor;
   }
 
@@ -55,10 +62,15 @@ export class MemoryFile {
 }
 
 /**
+ * @param logged whether the log's pages are told behind it
  * @param read fills `into` with what is told from an offset on
  * @throws InputError if it is not told in this version's words
  */
-export function toldState(read: (offset: number, into: Uint8Array) => void, ram: Ram): Machine {
+export function toldState(
+  read: (offset: number, into: Uint8Array) => void,
+  ram: Ram,
+  logged = false,
+): Machine {
   const head = new Uint8Array(MACHINE_STATE.size);
   read(0, head);
   const word = (field: string): number => viewOf(head).getUint32(offsetOf(MACHINE_STATE, field), true);
@@ -67,5 +79,9 @@ export function toldState(read: (offset: number, into: Uint8Array) => void, ram:
   const whole = new Uint8Array(MACHINE_STATE.size + count * PATCH_ENTRY.size);
   read(0, whole);
   forgetBurned(whole.subarray(MACHINE_STATE.size));
-  return { ...decodeMachineState(whole), ram };
+  const machine = { ...decodeMachineState(whole), ram };
+  if (!logged) return machine;
+  const written = new Uint8Array(pageSetSize(ram.size));
+  read(whole.length, written);
+  return { ...machine, written };
 }

@@ -9,21 +9,30 @@ import type { DomainName } from '../x86/site-kinds.ts';
 import {
   END_COMMAND,
   GO_ON_COMMAND,
+  LOG_COMMAND,
+  LOG_END_COMMAND,
+  logAnswer,
   type Reburned,
   reburnAnswer,
   reburnCommand,
   STOP_COMMAND,
   stateAnswer,
 } from './command.ts';
-import type { RunningGuest } from './target.ts';
+import type { RunningGuest, Written } from './target.ts';
 
 export interface WedgeWire {
   /** To the wedge. */
   send(command: Uint8Array): void;
   /** Of domains that are asked for, those that the target substitutes. */
   domains(asked: readonly DomainName[]): readonly DomainName[];
-  /** The state of the guest, once its wedge has said `stopped` with these words. @throws InputError if it cannot be had */
-  state(words: string): Machine;
+  /**
+   * The state of the guest, once its wedge has said `stopped` with these words.
+   * @param logged whether it has kept a log
+   * @throws InputError if it cannot be had
+   */
+  state(words: string, logged: boolean): Machine;
+  /** The same for the log alone, where it can be kept: once it has said `logged`. */
+  log?(words: string): Required<Written>;
 }
 
 /** How a message of the wedge begins. */
@@ -34,6 +43,7 @@ export class WedgeGuest implements RunningGuest {
   readonly #attach: (guest: RunningGuest) => void;
   #awaited: ((line: string) => void) | undefined;
   #attached = false;
+  #logs = false;
   #words = 'the wedge has said nothing';
 
   /** @param starts whether it runs from the start; a guest that goes on runs when its wedge has said so */
@@ -64,7 +74,7 @@ export class WedgeGuest implements RunningGuest {
     const answer = stateAnswer(line);
     if (answer && 'goesOn' in answer) this.#runs();
     this.#awaited?.(line);
-    return answer !== undefined || reburnAnswer(line) !== undefined;
+    return [answer, reburnAnswer(line), logAnswer(line)].some((said) => said !== undefined);
   }
 
   #ask<T>(command: Uint8Array, answer: (line: string) => T | undefined): Promise<T> {
@@ -90,7 +100,28 @@ export class WedgeGuest implements RunningGuest {
     const answer = await this.#ask(STOP_COMMAND, stateAnswer);
     if ('refused' in answer) throw new InputError(answer.refused);
     if (!('stopped' in answer)) throw new InputError('the wedge does not stand still');
-    return this.#wire.state(answer.stopped);
+    const logged = this.#logs;
+    this.#logs = false;
+    return this.#wire.state(answer.stopped, logged);
+  }
+
+  /** As RunningGuest; absent where the wire has no log. */
+  get written(): RunningGuest['written'] {
+    const { log } = this.#wire;
+    if (!log) return undefined;
+    return async () => {
+      const answer = await this.#ask(LOG_COMMAND, logAnswer);
+      if (!('logged' in answer)) throw new InputError('the wedge does not log');
+      const { ram, pages } = log(answer.logged);
+      const first = !this.#logs;
+      this.#logs = true;
+      return { ram, pages: first ? undefined : pages };
+    };
+  }
+
+  async forgetWritten(): Promise<void> {
+    if (this.#logs) await this.#ask(LOG_END_COMMAND, (line) => (logAnswer(line) ? true : undefined));
+    this.#logs = false;
   }
 
   async goOn(): Promise<void> {

@@ -277,7 +277,7 @@ static void map_run(u32 page, u32 count, u32 entry, u32 directory) {
     u32 region = page / REGION_PAGES;
     while (runs >= port_map_limit())
         evict(region);
-    bool writable = map_writable(entry, directory);
+    bool writable = map_writable(entry, directory) && (likely(!log_kept) || log_has(entry >> 12, count));
     if (writable && !(entry & directory & PTE_W)) {
         lax = true;
         cpu.return_work = 1;
@@ -365,7 +365,16 @@ static bool holds_device(const struct translation *translation) {
     return devices_are_within(gpa(translation->entry & PAGE_MASK), PAGE_SIZE);
 }
 
-static void map(u32 page, const struct translation *translation) {
+/* A write to a page that the log has not yet: it alone becomes writable, among others that are not. */
+static void map_logged(u32 page, const struct translation *translation) {
+    u32 region = page / REGION_PAGES, directory = translation->directory;
+    log_pages(translation->entry >> 12, 1);
+    if (is_large(directory) && !*place(current, region))
+        map_large(region, directory);
+    map_run(page, 1, translation->entry & ~(u32)PTE_PS, directory);
+}
+
+static void map(u32 page, const struct translation *translation, access_t access) {
     u32 region = page / REGION_PAGES;
     u32 directory = translation->directory;
     mmu_filled_device = holds_device(translation);
@@ -374,7 +383,9 @@ static void map(u32 page, const struct translation *translation) {
     const struct region *r = *place(current, region);
     if (r && ((r->directory ^ directory) & ~(u32)(ENTRY_IGNORED & ~PTE_PS) & ~(u32)PTE_D))
         drop_region(region);
-    if (is_large(directory))
+    if (unlikely(log_kept) && (access & PF_WRITE))
+        map_logged(page, translation);
+    else if (is_large(directory))
         map_large(region, directory);
     else
         map_small(page, translation->entry, directory);
@@ -384,7 +395,7 @@ bool mmu_fill(gva_t address, access_t access) {
     struct translation translation;
     if (!mmu_walk(address, access, &translation))
         return false;
-    map(address.value >> 12, &translation);
+    map(address.value >> 12, &translation, access);
     return true;
 }
 
@@ -400,7 +411,7 @@ static void map_ahead(gva_t address) {
     if ((entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A))
         return;
     struct translation translation = {.entry = entry & ~(u32)PTE_PS, .directory = directory};
-    map(page, &translation);
+    map(page, &translation, 0);
 }
 
 /* The entry that translates an access; 0 with #PF raised. `*hit`: it is mapped so. */
@@ -640,7 +651,9 @@ static void revalidate_region(u32 region, bool global) {
     all_quiet = false;
     u32 old = r->directory, is = current_directory(region);
     if (is_large(old)) {
-        if (!stays_global(old, global) && !(is_large(is) && still_valid(r->filled[0], is & (LARGE_MASK | LARGE_FLAGS))))
+        /* While the log is kept, pages of it may be writable that are not the first. */
+        u32 filled = r->filled[0] | (log_kept ? MAPPED_WRITABLE : 0);
+        if (!stays_global(old, global) && !(is_large(is) && still_valid(filled, is & (LARGE_MASK | LARGE_FLAGS))))
             drop_region(region);
         return;
     }
@@ -738,6 +751,8 @@ void mmu_mode_changed(void) {
     drop_all();
     current->cr3 = current_cr3();
 }
+
+void mmu_drop_all(void) { drop_all(); }
 
 void mmu_enter_user(void) {
     if (unlikely(lax))

@@ -73,6 +73,22 @@ bool guest_write(gva_t address, const void *from, u32 size, access_t access);
 /* Changes what can be read there, whether or not it can be written to: text. */
 bool guest_patch(gva_t address, const void *from, u32 size);
 
+/* Removes all mappings: everything faults once more. */
+void mmu_drop_all(void);
+
+/* --- log.c: the pages of RAM that have been written to --- */
+
+/* Whether they are noted; log_has and log_pages mean something only then. */
+extern bool log_kept;
+void log_pages(u32 page, u32 count);
+bool log_has(u32 page, u32 count);
+/* With none noted; and again, once they have been shown. */
+void log_begin(void);
+void log_end(void);
+/* A bit for each page of RAM, rounded up to bytes: as log_bytes has them, from the lowest bit of the first byte on. */
+u32 log_size(void);
+const void *log_bytes(void);
+
 /* --- What a target provides for the MMU --- */
 
 /*

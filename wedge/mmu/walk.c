@@ -9,6 +9,13 @@
 #include "core/port.h"
 #include "entries.h"
 
+/* Accessed and dirty, in an entry that lies in a page of RAM, by its number. */
+static void set_flags(u32 *entry, u32 flags, u32 page) {
+    *entry |= flags;
+    if (unlikely(log_kept))
+        log_pages(page, 1);
+}
+
 /*
  * Rights (SDM vol. 3A, 4.6): user accesses need U in both entries and W in
  * both to write; supervisor writes need W in both only under CR0.WP.
@@ -44,7 +51,7 @@ bool mmu_walk(gva_t address, access_t access, struct translation *result) {
         if (!permitted(pde, access))
             return raise_page_fault(at, error | PF_PRESENT);
         if ((pde & set) != set)
-            *directory |= set;
+            set_flags(directory, set, directory_page(at));
         result->directory = pde | set;
         result->entry = at_page(result->directory, at);
         return true;
@@ -61,9 +68,9 @@ bool mmu_walk(gva_t address, access_t access, struct translation *result) {
     if (!permitted(rights, access))
         return raise_page_fault(at, error | PF_PRESENT);
     if (!(pde & PTE_A))
-        *directory |= PTE_A;
+        set_flags(directory, PTE_A, directory_page(at));
     if ((pte & set) != set)
-        *entry |= set;
+        set_flags(entry, set, pde >> 12);
     result->directory = pde | PTE_A;
     result->entry = (pte | set) & ~(u32)PTE_PS; /* bit 7 of a PTE is PAT, which selects memory types only */
     return true;

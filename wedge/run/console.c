@@ -119,6 +119,8 @@ static bool command(u8 byte) {
     case 'R': reburn(hexadecimal(taken + 2, 2)); break;
     case 'S': state_stop(); break;
     case 'G': state_go_on(); break;
+    case 'L': state_log(); break;
+    case 'E': state_log_end(); break;
     case 'Q': console_end(STATUS_DONE);
     }
     return true;

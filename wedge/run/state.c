@@ -11,6 +11,7 @@
 #include "core/emulate.h"
 #include "core/port.h"
 #include "devices/devices.h"
+#include "mmu/mmu.h"
 #include "run.h"
 
 static struct machine_state state;
@@ -33,6 +34,17 @@ static void take(void) {
     fpu_take(&state);
 }
 
+void state_log(void) {
+    const struct state_piece piece = {log_bytes(), log_size()};
+    if (port_show_log(&piece))
+        log_begin();
+}
+
+void state_log_end(void) {
+    log_end();
+    report("previrt: logs no more");
+}
+
 void state_stop(void) {
     if (!(cpu.cr0 & CR0_PG)) {
         report("previrt: not stopped: the kernel has no paging yet");
@@ -47,12 +59,14 @@ void state_stop(void) {
         {&state, sizeof state},
         {kernels, state.site_count * sizeof *kernels},
         {modules, state.module_site_count * sizeof *modules},
+        {log_bytes(), log_kept ? log_size() : 0},
     };
     port_show_state(pieces, ARRAY_SIZE(pieces));
     for (stopped = true; stopped;) {
         port_wait_input();
         console_input(true);
     }
+    log_end();
     sites_burn();
     report("previrt: goes on");
 }

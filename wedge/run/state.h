@@ -20,6 +20,14 @@ void state_stop(void);
 void state_go_on(void);
 
 /*
+ * Shows which pages of RAM have been written to since this was asked last, and
+ * begins anew; the first time there is nothing to show. A stop shows it too,
+ * behind the state, and a guest that goes on then keeps no log any more.
+ */
+void state_log(void);
+void state_log_end(void);
+
+/*
  * Takes up a guest: RAM holds what belongs there, `sites` are its patch table,
  * the kernel's and behind them its modules'. Ends the run if this processor lacks something.
  */
@@ -35,6 +43,8 @@ bool fpu_put(const struct machine_state *state);
 const void *port_fpu_kept(void);
 /* Tells the launcher where to find the pieces, which follow each other. */
 void port_show_state(const struct state_piece *pieces, u32 count);
+/* The same for the log, while the guest runs. False if this target keeps none. */
+bool port_show_log(const struct state_piece *piece);
 /* Waits until there is input. */
 void port_wait_input(void);
 /* From now on guest time is `time`. */

@@ -3,7 +3,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,8 +20,10 @@ import { findSection, parseElf, sectionBytes } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { linkOffset } from '../../machine/boot-plan.ts';
 import { LINUX_PANIC } from '../../machine/linux-boot.ts';
+import { pageSetSize } from '../../machine/page-set.ts';
 import { fileRam, readFully } from '../../machine/ram.ts';
 import type { Machine } from '../../machine/state.ts';
+import type { WithoutRam } from '../../machine/state-blob.ts';
 import { burn } from '../../substitution/burn.ts';
 import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
 import { substituted } from '../../substitution/select.ts';
@@ -21,11 +32,13 @@ import { connect } from '../bare/console.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD, RAM_FD } from '../boot-layout.ts';
-import { typed } from '../command.ts';
-import { resumeParts } from '../resume-plan.ts';
+import { awaitsAnswer, GO_ON_COMMAND, typed } from '../command.ts';
+import { arrivedParts, awaitedParts, resumeParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
 import {
   domainsFor,
+  type Incoming,
+  type ReceiveOptions,
   type ResumeOptions,
   RUN_STATUS,
   type RunOptions,
@@ -84,7 +97,13 @@ async function anonymousFile(bytes: Uint8Array): Promise<number> {
   }
 }
 
-function openDisk(path: string): { fd: number; size: number } {
+interface Disk {
+  readonly fd: number;
+  /** Bytes. */
+  readonly size: number;
+}
+
+function openDisk(path: string): Disk {
   try {
     const size = statSync(path).size;
     return { fd: openSync(path, 'r+'), size };
@@ -128,22 +147,23 @@ async function run(options: RunOptions): Promise<RunStatus> {
   }
 }
 
+/** What is the same of every guest that goes on. */
+const lasting = (options: Pick<ResumeOptions, 'console' | 'attach' | 'counts'>, disk: Disk | undefined) => ({
+  domains: domainsFor(options),
+  diskSize: disk?.size,
+  panicPattern: LINUX_PANIC,
+  escape: options.console.terminal,
+  commands: options.attach !== undefined,
+  counts: options.counts,
+});
+
 async function resume(options: ResumeOptions): Promise<RunStatus> {
   const { machine } = options;
   const program = await buildHostedWedge();
   const ramFd = machine.ram.file?.descriptor;
   const disk = options.disk === undefined ? undefined : openDisk(options.disk);
-  const bootFd = await anonymousFile(
-    bootFile({
-      ...resumeParts(machine, ramFd !== undefined),
-      domains: domainsFor(options),
-      diskSize: disk?.size,
-      panicPattern: LINUX_PANIC,
-      escape: options.console.terminal,
-      commands: options.attach !== undefined,
-      counts: options.counts,
-    }),
-  );
+  const parts = resumeParts(machine, ramFd !== undefined);
+  const bootFd = await anonymousFile(bootFile({ ...parts, ...lasting(options, disk) }));
   try {
     const ramSize = machine.ram.size;
     return await execute(program, options, { bootFd, diskFd: disk?.fd, ramFd, ramSize, starts: false });
@@ -153,14 +173,48 @@ async function resume(options: ResumeOptions): Promise<RunStatus> {
   }
 }
 
-/** Reads a stopped guest's memory file, which holds RAM and behind it its state. */
-function stoppedState(pid: number | undefined, words: string, ramSize: number, memory: MemoryFile): Machine {
-  const file = /^memory file (\d+)$/.exec(words)?.[1];
-  if (pid === undefined || file === undefined) throw new InputError(`the wedge says "stopped, ${words}"`);
-  const fd = memory.open(`/proc/${pid}/fd/${file}`);
-  const told = (offset: number, into: Uint8Array): void => readFully(fd, into, ramSize + offset, 'the state');
-  return toldState(told, fileRam(fd, ramSize));
+async function receive(options: ReceiveOptions): Promise<RunStatus> {
+  const { ramSize } = options;
+  const program = await buildHostedWedge();
+  const disk = options.disk === undefined ? undefined : openDisk(options.disk);
+  const boot = (parts: ReturnType<typeof awaitedParts>): Uint8Array =>
+    bootFile({ ...parts, ...lasting(options, disk) });
+  const bootFd = await anonymousFile(boot(awaitedParts(ramSize)));
+  const awaited = {
+    ready: options.ready,
+    // The wedge, which cannot write to the file, reads it anew.
+    state: (machine: WithoutRam) =>
+      writeFileSync(`/proc/self/fd/${bootFd}`, boot(arrivedParts(machine, ramSize))),
+  };
+  try {
+    return await execute(program, options, { bootFd, diskFd: disk?.fd, ramSize, starts: false, awaited });
+  } finally {
+    closeSync(bootFd);
+    if (disk) closeSync(disk.fd);
+  }
 }
+
+/** Where the wedge of a process has guest RAM, from its own words. */
+function memoryPath(pid: number | undefined, words: string): string {
+  const file = /^memory file (\d+)$/.exec(words)?.[1];
+  if (pid === undefined || file === undefined) throw new InputError(`the wedge says "${words}"`);
+  return `/proc/${pid}/fd/${file}`;
+}
+
+/** Reads what is told behind RAM in a guest's memory file. */
+const teller =
+  (file: number, ramSize: number) =>
+  (offset: number, into: Uint8Array): void =>
+    readFully(file, into, ramSize + offset, 'the state');
+
+/** Pages that are written to the memory file of a wedge that awaits a guest. */
+const incoming = (memory: MemoryFile, takeUp: Incoming['takeUp']): Incoming => ({
+  write: (start, bytes) => {
+    for (let done = 0; done < bytes.length; )
+      done += writeSync(memory.descriptor, bytes, done, bytes.length - done, start + done);
+  },
+  takeUp,
+});
 
 /** The way in for commands, and their answers. */
 interface Commands {
@@ -170,7 +224,7 @@ interface Commands {
 
 /** What is typed and what is asked of the wedge take the same way in. */
 function connectCommands(
-  options: ResumeOptions | RunOptions,
+  options: Execution,
   child: ChildProcess,
   ramSize: number,
   starts: boolean,
@@ -179,9 +233,19 @@ function connectCommands(
   stdin?.on('error', () => {}); // The guest has ended; that is seen elsewhere.
   const memory = new MemoryFile();
   const send = (bytes: Uint8Array): void => void stdin?.write(bytes);
-  const state = (words: string): Machine => stoppedState(child.pid, words, ramSize, memory);
+  const open = (words: string): number => memory.open(memoryPath(child.pid, words));
+  const state = (words: string, logged: boolean): Machine => {
+    const file = open(words);
+    return toldState(teller(file, ramSize), fileRam(file, ramSize), logged);
+  };
+  const log = (words: string) => {
+    const file = open(words);
+    const pages = new Uint8Array(pageSetSize(ramSize));
+    teller(file, ramSize)(0, pages);
+    return { ram: fileRam(file, ramSize), pages };
+  };
   const domains = (asked: readonly DomainName[]) => substituted('hosted', asked);
-  const guest = new WedgeGuest({ send, domains, state }, options.attach!, starts);
+  const guest = new WedgeGuest({ send, domains, state, log }, options.attach!, starts);
   // The wedge knows the escape.
   const wire = connect(
     { ...options.console, terminal: false },
@@ -197,6 +261,8 @@ function connectCommands(
   };
 }
 
+type Execution = Pick<RunOptions, 'console' | 'attach' | 'told' | 'signal'> & Pick<ResumeOptions, 'elf'>;
+
 /** What the wedge's process is given. */
 interface Handed {
   readonly bootFd: number;
@@ -207,12 +273,17 @@ interface Handed {
   readonly ramSize: number;
   /** Whether the guest starts; else it goes on. */
   readonly starts: boolean;
+  /** If it is awaited: who is told that it can come, and where its state is put then. */
+  readonly awaited?: {
+    readonly ready: ReceiveOptions['ready'];
+    state(machine: WithoutRam): void;
+  };
 }
 
 async function execute(
   program: string,
-  options: ResumeOptions | RunOptions,
-  { bootFd, diskFd, ramFd, ramSize, starts }: Handed,
+  options: Execution,
+  { bootFd, diskFd, ramFd, ramSize, starts, awaited }: Handed,
 ): Promise<RunStatus> {
   const { input, output, messages } = options.console;
   writeFileSync(messages, ISOLATION_NOTE);
@@ -232,11 +303,28 @@ async function execute(
   });
   const commands = options.attach && connectCommands(options, child, ramSize, starts);
   const symbolize = messageFilter(options.elf, options.told);
+  const ram = new MemoryFile();
+  const heard = (line: string): string => {
+    const place = awaited && awaitsAnswer(line.trimEnd());
+    if (!place) return line;
+    const takeUp = (machine: WithoutRam): void => {
+      awaited.state(machine);
+      child.stdin?.write(GO_ON_COMMAND);
+    };
+    try {
+      ram.open(memoryPath(child.pid, place), 'r+');
+      awaited.ready(incoming(ram, takeUp));
+      return '';
+    } catch (error) {
+      child.kill('SIGKILL');
+      return `previrt: its memory cannot be written: ${(error as Error).message}\n`;
+    }
+  };
   let text = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;
     const end = text.lastIndexOf('\n') + 1;
-    const lines = text.slice(0, end);
+    const lines = text.slice(0, end).replace(/.*\n/g, heard);
     const said = commands ? commands.guest.heard(lines) : lines;
     if (said) writeFileSync(messages, symbolize(said));
     text = text.slice(end);
@@ -254,7 +342,8 @@ async function execute(
     throw error;
   } finally {
     commands?.close();
+    ram.close();
   }
 }
 
-export const hostedTarget: Target = { name: 'hosted', check: hostedChecks, run, resume };
+export const hostedTarget: Target = { name: 'hosted', check: hostedChecks, run, resume, receive };

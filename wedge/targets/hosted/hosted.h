@@ -20,6 +20,7 @@ extern struct boot_header boot;
 /* memory.c: guest RAM and the host mappings of guest-virtual pages */
 void memory_start(u64 ram_size);
 void memory_load(u64 address, u64 file_offset, u64 length);
+void memory_await(void);
 extern int ram_fd, absent_fd;
 /* Lowest guest-virtual address that the host lets us map (vm.mmap_min_addr). */
 extern u32 map_floor;

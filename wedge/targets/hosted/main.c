@@ -106,6 +106,10 @@ __attribute__((noreturn)) void hosted_main(u64 *stack) {
     if (boot.magic != BOOT_MAGIC || boot.version != BOOT_VERSION)
         host_fail("the boot file is of another version of previrt", 0);
     memory_start(boot.ram_size);
+    if (boot.ram_comes == RAM_AWAITED) {
+        memory_await();
+        read_exactly(&boot, sizeof boot, 0);
+    }
     load_guest();
     start_entries();
     console_start(boot.panic_pattern, boot.escape, boot.commands);

@@ -74,7 +74,7 @@ void memory_load(u64 address, u64 file_offset, u64 length) {
     u8 *to = port_ram(gpa(address), length);
     if (!to)
         host_fail("the guest's image does not fit into its memory", 0);
-    int fd = boot.ram_apart ? RAM_FD : BOOT_FD;
+    int fd = boot.ram_comes == RAM_APART ? RAM_FD : BOOT_FD;
     for (u64 end = file_offset + length; file_offset < end;) {
         /* Holes of a sparse file are zero, and so is RAM here. */
         long data = HOST_CALL(__NR_lseek, fd, file_offset, SEEK_DATA);
@@ -101,18 +101,39 @@ void *port_ram(gpa_t address, u64 size) {
 u64 port_ram_size(void) { return ram_size; }
 
 /* Behind RAM in its file, which the launcher opens as this process's. */
-void port_show_state(const struct state_piece *pieces, u32 count) {
+static void show(const struct state_piece *pieces, u32 count) {
     u64 offset = ram_size;
     for (u32 i = 0; i < count; offset += pieces[i++].size)
         if (host_pwrite(ram_fd, pieces[i].at, pieces[i].size, offset) != (long)pieces[i].size)
             host_fail("cannot write the guest's state", 0);
+}
+
+void port_show_state(const struct state_piece *pieces, u32 count) {
+    show(pieces, count);
     report("previrt: stopped, memory file %u", (u32)ram_fd);
 }
 
-/* Nothing tells what guest code writes. */
+bool port_show_log(const struct state_piece *piece) {
+    show(piece, 1);
+    report("previrt: logged, memory file %u", (u32)ram_fd);
+    return true;
+}
+
+/* A guest that comes is written to RAM's file, by the launcher, before its state is in the boot file. */
+void memory_await(void) {
+    u8 go_on[2];
+    report("previrt: awaits a guest, memory file %u", (u32)ram_fd);
+    for (u32 got = 0; got < sizeof go_on; got++)
+        if (host_read(0, go_on + got, 1) != 1)
+            host_exit(STATUS_HOST);
+}
+
+/* Only the log is told: otherwise nothing tells what guest code writes. */
 void port_ram_written(gpa_t address, u32 size) {
-    (void)address;
-    (void)size;
+    if (likely(!log_kept) || !size)
+        return;
+    u32 page = address.value / PAGE_SIZE;
+    log_pages(page, (u32)((address.value + size - 1) / PAGE_SIZE) - page + 1);
 }
 
 bool port_page_written(u32 page, u32 then) {

@@ -214,6 +214,11 @@ void port_show_state(const struct state_piece *pieces, u32 count) {
     report("previrt: stopped, machine frame %u, %u pages of state", root_frame, own);
 }
 
+bool port_show_log(const struct state_piece *piece) {
+    (void)piece;
+    return false;
+}
+
 /* --- Windows --- */
 
 #define WINDOW_RUN 64u /* pages that can be asked for at once */
