@@ -1,6 +1,7 @@
 /** A guest on the console of this process, of which something may be asked meanwhile through its control socket. */
 
 import { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import { Session, type Surroundings } from '../migration/session.ts';
 import type { RunStatus } from '../targets/target.ts';
 import { openControl } from './control.ts';
@@ -14,6 +15,7 @@ async function inSession(
   path: string,
   lasting: Lasting,
   { console, signal }: Alone,
+  input: Readable,
   start: (surroundings: Alone) => Promise<RunStatus>,
 ): Promise<RunStatus> {
   let session: Session | undefined;
@@ -21,11 +23,11 @@ async function inSession(
   const type = (bytes?: Buffer): void => session!.type(bytes);
   try {
     session = new Session(start, console, signal);
-    process.stdin.on('data', type).on('end', type);
+    input.on('data', type).on('end', type);
     return await session.ended();
   } finally {
-    process.stdin.off('data', type).off('end', type).pause();
-    if (process.stdin instanceof Socket) process.stdin.unref();
+    input.off('data', type).off('end', type).pause();
+    if (input instanceof Socket) input.unref();
     close();
   }
 }
@@ -33,20 +35,23 @@ async function inSession(
 /**
  * Runs a guest to its end, wherever that is. A signal ends it.
  * @param control where to make the control socket; undefined: nowhere
+ * @param typed what comes in on the console, if not all of standard input
  */
 export async function hold(
   control: string | undefined,
   lasting: Lasting,
   start: (surroundings: Alone) => Promise<RunStatus>,
+  typed?: Readable,
 ): Promise<RunStatus> {
   const terminal = process.stdin.isTTY === true;
   const ended = new AbortController();
   const end = (): void => ended.abort();
   process.once('SIGINT', end).once('SIGTERM', end).once('SIGHUP', end);
-  const alone = { console: { input: 0, output: 1, messages: 2, terminal }, signal: ended.signal };
+  const alone = { console: { input: typed ?? 0, output: 1, messages: 2, terminal }, signal: ended.signal };
   if (terminal) process.stdin.setRawMode(true);
   try {
-    return control === undefined ? await start(alone) : await inSession(control, lasting, alone, start);
+    if (control === undefined) return await start(alone);
+    return await inSession(control, lasting, alone, typed ?? process.stdin, start);
   } finally {
     if (terminal) process.stdin.setRawMode(false);
   }

@@ -1,16 +1,9 @@
 /** `previrt resume`: takes up a guest from a file with its machine state. */
 
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { closeSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { parseElf } from '../elf/image.ts';
-import { InputError } from '../elf/input-error.ts';
-import type { Machine } from '../machine/state.ts';
-import { readStateFile, verifyRam } from '../machine/state-reader.ts';
-import { LENGTH_SIZE, RUNS_THERE } from '../migration/elsewhere.ts';
-import type { RunningGuest } from '../targets/target.ts';
+import { arrive, checkDisk, readWhole } from './arrive.ts';
 import { CliError, inPlace } from './errors.ts';
 import { openInput } from './files.ts';
 import { hold } from './hold.ts';
@@ -54,49 +47,6 @@ only read, so a guest can be taken up from it again.`,
     .action(resume);
 }
 
-/** @throws InputError if anything in it is damaged */
-function readWhole(file: number): Machine {
-  const machine = readStateFile(file);
-  // The wedge takes RAM that lies there as it is by itself.
-  if (machine.ram.file) verifyRam(machine);
-  return machine;
-}
-
-/** Bytes that are taken from the wire at once. */
-const PORTION = 2 ** 20;
-/** No state is longer: its file holds 4 GiB. */
-const LONGEST = 2 ** 32;
-
-/** Exactly so many bytes of standard input, and none more: the console follows. @throws InputError if it ends before */
-function take(into: Uint8Array): void {
-  for (let done = 0; done < into.length; ) {
-    const count = readSync(0, into, done, into.length - done, null);
-    if (count === 0) throw new InputError('the connection was closed before all of the state had come');
-    done += count;
-  }
-}
-
-/** A state that comes through standard input, in a file without a name. Its descriptor. */
-async function receive(): Promise<number> {
-  const length = Buffer.alloc(LENGTH_SIZE);
-  take(length);
-  const size = Number(length.readBigUInt64LE());
-  if (size > LONGEST) throw new InputError(`a state of ${size} bytes: this is none`);
-  const folder = await mkdtemp(join(tmpdir(), 'previrt-'));
-  try {
-    const file = openSync(join(folder, 'state'), 'wx+', 0o600);
-    const portion = new Uint8Array(PORTION);
-    for (let rest = size; rest > 0; rest -= PORTION) {
-      const part = portion.subarray(0, Math.min(rest, PORTION));
-      take(part);
-      for (let done = 0; done < part.length; ) done += writeSync(file, part, done);
-    }
-    return file;
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
 async function resume(path: string, flags: ResumeFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   const { resume: start } = target;
@@ -105,29 +55,17 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
     flags.kernel === undefined
       ? undefined
       : inPlace(flags.kernel, () => parseElf(readKernel(flags.kernel!).image));
-  const wired = path === '-';
-  const file = wired ? await receive() : openInput(path);
+  const { disk, domain, control } = flags;
+  if (path === '-') {
+    process.exitCode = await arrive(target, { disk, elf, domain }, control);
+    return;
+  }
+  const file = openInput(path);
   try {
     const machine = inPlace(path, () => readWhole(file));
-    const { disk, domain } = flags;
-    if (machine.state.devices.virtio_blk.status !== 0 && disk === undefined)
-      throw new InputError('the guest uses a disk', 'give its image with --disk');
-    process.exitCode = await hold(flags.control, { disk, elf }, (surroundings) =>
-      start({
-        machine,
-        elf,
-        disk,
-        domain,
-        ...surroundings,
-        ...(wired && {
-          attach(guest: RunningGuest) {
-            // Without who sent it, it must not run: the source may go on then.
-            process.stdin.once('end', () => process.kill(process.pid, 'SIGTERM'));
-            process.stderr.write(`${RUNS_THERE}\n`);
-            surroundings.attach?.(guest);
-          },
-        }),
-      }),
+    checkDisk(machine, disk);
+    process.exitCode = await hold(control, { disk, elf }, (surroundings) =>
+      start({ machine, elf, disk, domain, ...surroundings }),
     );
   } finally {
     closeSync(file);

@@ -71,6 +71,19 @@ export function fileRam(file: number, size: number): Ram {
   return ram;
 }
 
+/** RAM that is all zeros. */
+export function emptyRam(size: number): Ram {
+  const ram: Ram = {
+    size,
+    extents: [],
+    read(start, into) {
+      checkRange(ram, start, into.length);
+      into.fill(0);
+    },
+  };
+  return ram;
+}
+
 /** RAM in memory: for small ones. */
 export function memoryRam(bytes: Uint8Array): Ram {
   const ram: Ram = {

@@ -1,7 +1,7 @@
 /**
  * A run on another machine, behind a command that carries bytes there: a shell
- * on this one, ssh. The other end is `previrt resume -`, which takes the state
- * from its standard input and then goes on with it as the guest's console.
+ * on this one, ssh. The other end is `previrt resume -`, which takes the guest
+ * from its standard input (wire.ts) and then goes on with it as the console.
  *
  * Who may do that is for the command to know: nothing listens.
  */
@@ -12,16 +12,16 @@ import { closeSync, createReadStream, fstatSync, openSync, rmSync, writeSync } f
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { InputError } from '../elf/input-error.ts';
+import { emptyRam } from '../machine/ram.ts';
 import type { Machine } from '../machine/state.ts';
+import type { WithoutRam } from '../machine/state-blob.ts';
 import { writeStateFile } from '../machine/state-writer.ts';
-import { RUN_STATUS, type RunningGuest, type RunStatus } from '../targets/target.ts';
+import { type Incoming, RUN_STATUS, type RunningGuest, type RunStatus } from '../targets/target.ts';
 import type { Destination, Surroundings } from './session.ts';
-
-/** Before a state on the wire: its length in bytes, little-endian. */
-export const LENGTH_SIZE = 8;
+import { memoryFrame, pagesFrame, stateHead } from './wire.ts';
 
 /** What the other end says once the guest runs there. */
 export const RUNS_THERE = 'previrt: runs here';
@@ -50,12 +50,41 @@ async function stateFile(machine: Machine): Promise<number> {
   }
 }
 
+/** The way to the other end. */
+interface There {
+  readonly input: Writable;
+  /** When it has ended. @throws InputError with its last words */
+  readonly ended: Promise<never>;
+}
+
+/** Waits only if much is on its way. @throws InputError if the other end has ended */
+async function send({ input, ended }: There, bytes: Uint8Array): Promise<void> {
+  if (input.destroyed) await ended;
+  if (!input.write(bytes)) await Promise.race([once(input, 'drain').catch(() => ended), ended]);
+}
+
+async function sendState(to: There, machine: Machine): Promise<void> {
+  const file = await stateFile(machine);
+  const state = createReadStream('', { fd: file, start: 0 }); // It closes the file, whatever happens.
+  await send(to, stateHead(fstatSync(file).size));
+  await pipeline(state, to.input, { end: false }).catch(() => to.ended);
+}
+
+/** A place at the other end of the wire. */
+async function sendAhead(to: There, ramSize: number, ready: (incoming: Incoming) => void): Promise<void> {
+  await send(to, memoryFrame(ramSize));
+  ready({
+    write: async (start, bytes) => send(to, await pagesFrame(start, bytes)),
+    takeUp: (machine: WithoutRam) => sendState(to, { ...machine, ram: emptyRam(ramSize) }),
+  });
+}
+
+/** @param begin sends the guest, or makes a place for it */
 async function run(
   command: string,
-  machine: Machine,
   { console, attach, signal }: Surroundings,
+  begin: (to: There) => Promise<void>,
 ): Promise<RunStatus> {
-  const file = await stateFile(machine);
   const child = spawn('/bin/sh', ['-c', command], { stdio: 'pipe', detached: true });
   const end = (): void => {
     if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGTERM');
@@ -84,11 +113,11 @@ async function run(
   child.stdin.on('error', () => {}); // It has ended; that is seen below.
   try {
     const closed = once(child, 'close') as Promise<[number | null]>;
-    const length = Buffer.alloc(LENGTH_SIZE);
-    length.writeBigUInt64LE(BigInt(fstatSync(file).size));
-    child.stdin.write(length);
-    const state = createReadStream('', { fd: file, start: 0 }); // It closes the file, whatever happens.
-    await pipeline(state, child.stdin, { end: false }).catch(() => {}); // The same.
+    const ended = closed.then(() => {
+      throw new InputError(words);
+    });
+    ended.catch(() => {}); // Seen below.
+    await begin({ input: child.stdin, ended }).catch(() => {}); // The same.
     const [status] = await closed;
     if (!runs) throw new InputError(words);
     return (status ?? RUN_STATUS.crash) as RunStatus;
@@ -99,5 +128,7 @@ async function run(
 
 /** @param command for the shell; `previrt resume -` is at its other end */
 export const elsewhere = (command: string): Destination => ({
-  resume: (machine) => (surroundings) => run(command, machine, surroundings),
+  resume: (machine) => (surroundings) => run(command, surroundings, (to) => sendState(to, machine)),
+  receive: (ramSize, ready) => (surroundings) =>
+    run(command, surroundings, (to) => sendAhead(to, ramSize, ready)),
 });

@@ -8,6 +8,7 @@
  */
 
 import { PassThrough } from 'node:stream';
+import { setImmediate as breathe } from 'node:timers/promises';
 import { InputError } from '../elf/input-error.ts';
 import type { Machine } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
@@ -77,13 +78,16 @@ class Run {
     return Promise.race([this.#guest.then(question), gone]);
   }
 
-  /** Ends it, wherever it is. What was wrong with it, if it says so, else `error`. */
+  /** Ends it, wherever it is, since it is of no use after `error`. What is to be told: its own reason, if it has ended before. */
   async kill(error: unknown): Promise<unknown> {
-    this.#killer.abort();
-    return this.ended.then(
-      () => error,
-      (own) => own,
+    const silent = this.ended.then(
+      () => undefined,
+      (own) => own as unknown,
     );
+    const own = await Promise.race([silent, breathe(undefined)]);
+    this.#killer.abort();
+    await silent;
+    return own ?? error;
   }
 
   /** Ends it; it stands still. */

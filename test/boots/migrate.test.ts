@@ -133,10 +133,15 @@ async function travel(journey: Journey): Promise<void> {
     seed: SEED,
     numRuns: journey.places.length,
   });
+  let from = journey.start;
   for (const [index, place] of journey.places.entries()) {
     await setTimeout(stays[index]!);
-    const { stopped } = await request<Moved>(control, { migrate: place });
+    const { stopped, rounds } = await request<Moved>(control, { migrate: place });
     expect(stopped).toBeGreaterThan(0);
+    // The first copies all, the others what was written meanwhile.
+    const live = from === HOSTED && place === HOSTED;
+    expect(rounds.length > 1).toBe(live);
+    from = place;
   }
   // On bare metal nobody pays for the ticks that it missed.
   if (!journey.places.includes(BARE)) await checkClock(guest!);
@@ -299,6 +304,9 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       await expect(through(`head -c 300000 | ${PREVIRT} resume -`)).rejects.toThrow(
         'before all of the state',
       );
+      await expect(through(`head -c 4000000 | ${PREVIRT} resume -`)).rejects.toThrow(
+        'before all of the state',
+      );
       await expect(through(`${PREVIRT} resume - --target nowhere`)).rejects.toThrow(/did not go on/);
       // The way breaks when it has said that it runs, before that is heard: it ends there, and goes on here.
       const lost = join(folder, 'lost');
@@ -314,6 +322,54 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       guest!.send(`${sums}\n`);
       await guest!.expect(expected, LIMIT);
       await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it.each(['that it comes from', 'that it is to go to'])(
+    'nowhere, when the process %s is killed while its memory is copied',
+    async (which) => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
+      guest!.send('echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      const guests = () => guest!.children().filter((child) => nameOf(child).startsWith('hosted-'));
+      const [source] = guests();
+      const moved = request(control, { migrate: HOSTED }).then(
+        () => 'moved',
+        (error: Error) => error.message,
+      );
+      let target: number | undefined;
+      while (target === undefined) {
+        await setTimeout(1);
+        target = guests().find((child) => child !== source);
+      }
+      // It takes some 30 ms until it awaits the memory, and that some 50 ms.
+      await setTimeout(SEED % 80);
+      process.kill(which === 'that it comes from' ? source! : target, 'SIGKILL');
+      const said = await moved;
+      if (which === 'that it comes from') {
+        if (said !== 'moved') expect((await guest!.end(LIMIT)).status).toBe(RUN_STATUS.crash);
+        else await hasKept();
+      } else if (said === 'moved') expect((await guest!.end(LIMIT)).status).toBe(RUN_STATUS.crash);
+      else {
+        expect(said).toMatch(/it did not go on there: /);
+        await request<Moved>(control, { migrate: HOSTED });
+        await hasKept();
+      }
+    },
+    TEST_LIMIT,
+  );
+  it(
+    'nowhere, when it ends while its memory is copied',
+    async () => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
+      // 8 MiB a second: the first round takes two.
+      const slow = `while dd bs=1M count=1 iflag=fullblock 2>/dev/null; do sleep 0.125; done | ${PREVIRT} resume -`;
+      const moved = request(control, { migrate: { through: slow } });
+      const refused = expect(moved).rejects.toThrow('the guest has ended');
+      await setTimeout(1000);
+      guest!.send(`${POWER_OFF[0]}\n`);
+      await refused;
+      expect((await guest!.end(LIMIT)).status).toBe(RUN_STATUS.done);
     },
     TEST_LIMIT,
   );

@@ -1,0 +1,157 @@
+/**
+ * A guest that comes through standard input (src/migration/wire.ts), which then
+ * is its console. Without whoever sent it, it must not run: that one may go on then.
+ */
+
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { InputError } from '../elf/input-error.ts';
+import { BLOCK_SIZE, fileRam } from '../machine/ram.ts';
+import type { Machine } from '../machine/state.ts';
+import type { WithoutRam } from '../machine/state-blob.ts';
+import { readStateFile, verifyRam } from '../machine/state-reader.ts';
+import { RUNS_THERE } from '../migration/elsewhere.ts';
+import { FRAMES, type Frame, FrameReader } from '../migration/wire.ts';
+import type { Incoming, ResumeOptions, RunningGuest, RunStatus, Target } from '../targets/target.ts';
+import { type Alone, hold } from './hold.ts';
+
+/** @throws InputError if anything in it is damaged */
+export function readWhole(file: number): Machine {
+  const machine = readStateFile(file);
+  // The wedge takes RAM that lies there as it is by itself.
+  if (machine.ram.file) verifyRam(machine);
+  return machine;
+}
+
+/** @throws InputError if the guest uses a disk, and none is given */
+export function checkDisk({ state }: WithoutRam, disk: string | undefined): void {
+  if (state.devices.virtio_blk.status !== 0 && disk === undefined)
+    throw new InputError('the guest uses a disk', 'give its image with --disk');
+}
+
+/** A file without a name, to read and to write. Its descriptor. */
+async function namelessFile(): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), 'previrt-'));
+  try {
+    return openSync(join(folder, 'state'), 'wx+', 0o600);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function write(file: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length; )
+    done += writeSync(file, bytes, done, bytes.length - done, position + done);
+}
+
+/** The state that follows a head, in a file. */
+async function takeState(wire: FrameReader, { length }: Frame): Promise<number> {
+  const file = await namelessFile();
+  for (let done = 0; done < length; done += BLOCK_SIZE)
+    write(file, await wire.take(Math.min(BLOCK_SIZE, Number(length) - done)), done);
+  return file;
+}
+
+/** All that comes before the state, and that without RAM. @throws InputError if it is damaged, or no guest */
+async function follow(wire: FrameReader, ramSize: number, to: Pick<Incoming, 'write'>): Promise<WithoutRam> {
+  for (;;) {
+    const frame = await wire.head();
+    if (frame.kind === FRAMES.pages) await wire.pages(frame, ramSize, to);
+    else if (frame.kind === FRAMES.state) {
+      const file = await takeState(wire, frame);
+      try {
+        const { state, sites } = readStateFile(file);
+        if (Number(state.ram_size) !== ramSize)
+          throw new InputError(`a state with ${state.ram_size} bytes of RAM, ${ramSize} were announced`);
+        return { state, sites };
+      } finally {
+        closeSync(file);
+      }
+    } else throw new InputError('this is no guest: RAM is announced twice');
+  }
+}
+
+type Options = Pick<ResumeOptions, 'disk' | 'elf' | 'domain'>;
+
+/** The guest of whom all is here before it goes on, in files. */
+async function whole(wire: FrameReader, first: Frame): Promise<Machine> {
+  if (first.kind === FRAMES.state) return readWhole(await takeState(wire, first));
+  const size = Number(first.start);
+  const file = await namelessFile();
+  ftruncateSync(file, size);
+  const machine = await follow(wire, size, { write: (start, bytes) => write(file, bytes, start) });
+  return { ...machine, ram: fileRam(file, size) };
+}
+
+/**
+ * Runs it to its end.
+ * @throws InputError if it does not come, or cannot go on here
+ */
+export async function arrive(
+  target: Target,
+  options: Options,
+  control: string | undefined,
+): Promise<RunStatus> {
+  const { stdin } = process;
+  const wire = new FrameReader(stdin);
+  const typed = new PassThrough();
+  const connect = (): void => {
+    typed.write(wire.rest());
+    const end = (): void => void process.kill(process.pid, 'SIGTERM');
+    if (stdin.readableEnded) end();
+    stdin.once('end', end).pipe(typed);
+  };
+  const attach = (surroundings: Alone) => (guest: RunningGuest) => {
+    process.stderr.write(`${RUNS_THERE}\n`);
+    surroundings.attach?.(guest);
+  };
+  try {
+    const first = await wire.head();
+    const { resume, receive } = target;
+    if (first.kind === FRAMES.pages) throw new InputError('this is no guest: its RAM was not announced');
+    if (first.kind === FRAMES.memory && receive)
+      return await hold(
+        control,
+        options,
+        (surroundings) => received(surroundings, Number(first.start)),
+        typed,
+      );
+    const machine = await whole(wire, first);
+    checkDisk(machine, options.disk);
+    connect();
+    return await hold(
+      control,
+      options,
+      (surroundings) => resume!({ ...options, ...surroundings, machine, attach: attach(surroundings) }),
+      typed,
+    );
+  } finally {
+    stdin.unpipe(typed).pause();
+    if (stdin instanceof Socket) stdin.unref();
+  }
+
+  /** Takes it as it comes. What is wrong with it ends the run that awaits it. */
+  async function received(surroundings: Alone, ramSize: number): Promise<RunStatus> {
+    const wrong = new AbortController();
+    const bring = async (incoming: Incoming): Promise<void> => {
+      const machine = await follow(wire, ramSize, incoming);
+      checkDisk(machine, options.disk);
+      await incoming.takeUp(machine);
+      connect();
+    };
+    const status = await target.receive!({
+      ...options,
+      ...surroundings,
+      ramSize,
+      attach: attach(surroundings),
+      signal: AbortSignal.any([surroundings.signal, wrong.signal]),
+      ready: (incoming) => void bring(incoming).catch((error) => wrong.abort(error)),
+    });
+    if (wrong.signal.aborted) throw wrong.signal.reason;
+    return status;
+  }
+}
