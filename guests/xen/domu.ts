@@ -19,7 +19,10 @@ const DISK = '/dev/vda';
 const CONFIG_FILE_MODE = 0o644;
 
 export interface DomURun
-  extends Pick<XenRun, 'commandLine' | 'console' | 'attach' | 'starts' | 'symbolize' | 'signal' | 'disk'> {
+  extends Pick<
+    XenRun,
+    'commandLine' | 'console' | 'attach' | 'starts' | 'awaited' | 'symbolize' | 'signal' | 'disk'
+  > {
   /** Bytes of the burned image. */
   readonly kernel: Uint8Array;
   readonly initrd?: Uint8Array | undefined;
@@ -59,6 +62,7 @@ export async function runDomU(run: DomURun): Promise<RunStatus> {
     console: run.console,
     attach: run.attach,
     starts: run.starts ?? true,
+    awaited: run.awaited,
     symbolize: run.symbolize,
     signal: run.signal,
   });

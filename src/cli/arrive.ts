@@ -13,19 +13,11 @@ import { InputError } from '../elf/input-error.ts';
 import { BLOCK_SIZE, fileRam } from '../machine/ram.ts';
 import type { Machine } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
-import { readStateFile, verifyRam } from '../machine/state-reader.ts';
+import { readStateFile } from '../machine/state-reader.ts';
 import { RUNS_THERE } from '../migration/elsewhere.ts';
 import { FRAMES, type Frame, FrameReader } from '../migration/wire.ts';
 import type { Incoming, ResumeOptions, RunningGuest, RunStatus, Target } from '../targets/target.ts';
 import { type Alone, hold } from './hold.ts';
-
-/** @throws InputError if anything in it is damaged */
-export function readWhole(file: number): Machine {
-  const machine = readStateFile(file);
-  // The wedge takes RAM that lies there as it is by itself.
-  if (machine.ram.file) verifyRam(machine);
-  return machine;
-}
 
 /** @throws InputError if the guest uses a disk, and none is given */
 export function checkDisk({ state }: WithoutRam, disk: string | undefined): void {
@@ -77,10 +69,8 @@ async function follow(wire: FrameReader, ramSize: number, to: Pick<Incoming, 'wr
 
 type Options = Pick<ResumeOptions, 'disk' | 'elf' | 'domain'>;
 
-/** The guest of whom all is here before it goes on, in files. */
-async function whole(wire: FrameReader, first: Frame): Promise<Machine> {
-  if (first.kind === FRAMES.state) return readWhole(await takeState(wire, first));
-  const size = Number(first.start);
+/** The guest of whom all is here before it goes on: its RAM in a file. */
+async function whole(wire: FrameReader, size: number): Promise<Machine> {
   const file = await namelessFile();
   ftruncateSync(file, size);
   const machine = await follow(wire, size, { write: (start, bytes) => write(file, bytes, start) });
@@ -111,22 +101,13 @@ export async function arrive(
   };
   try {
     const first = await wire.head();
-    const { resume, receive } = target;
-    if (first.kind === FRAMES.pages) throw new InputError('this is no guest: its RAM was not announced');
-    if (first.kind === FRAMES.memory && receive)
-      return await hold(
-        control,
-        options,
-        (surroundings) => received(surroundings, Number(first.start)),
-        typed,
-      );
-    const machine = await whole(wire, first);
-    checkDisk(machine, options.disk);
-    connect();
+    if (first.kind !== FRAMES.memory) throw new InputError('this is no guest: its RAM was not announced');
+    const ramSize = Number(first.start);
+    const run = target.receive ? received : resumed;
     return await hold(
       control,
-      options,
-      (surroundings) => resume!({ ...options, ...surroundings, machine, attach: attach(surroundings) }),
+      { ...options, ramSize },
+      (surroundings) => run(ramSize, { ...surroundings, attach: attach(surroundings) }),
       typed,
     );
   } finally {
@@ -134,8 +115,15 @@ export async function arrive(
     if (stdin instanceof Socket) stdin.unref();
   }
 
+  async function resumed(ramSize: number, surroundings: Alone): Promise<RunStatus> {
+    const machine = await whole(wire, ramSize);
+    checkDisk(machine, options.disk);
+    connect();
+    return target.resume!({ ...options, ...surroundings, machine });
+  }
+
   /** Takes it as it comes. What is wrong with it ends the run that awaits it. */
-  async function received(surroundings: Alone, ramSize: number): Promise<RunStatus> {
+  async function received(ramSize: number, surroundings: Alone): Promise<RunStatus> {
     const wrong = new AbortController();
     const bring = async (incoming: Incoming): Promise<void> => {
       const machine = await follow(wire, ramSize, incoming);
@@ -147,7 +135,6 @@ export async function arrive(
       ...options,
       ...surroundings,
       ramSize,
-      attach: attach(surroundings),
       signal: AbortSignal.any([surroundings.signal, wrong.signal]),
       ready: (incoming) => void bring(incoming).catch((error) => wrong.abort(error)),
     });

@@ -7,14 +7,14 @@ import { writeStateFile } from '../machine/state-writer.ts';
 import { elsewhere } from '../migration/elsewhere.ts';
 import type { Round } from '../migration/rounds.ts';
 import type { Session, Stopped } from '../migration/session.ts';
-import type { ResumeOptions } from '../targets/target.ts';
+import type { ReceiveOptions } from '../targets/target.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
 import { replaceFile } from './files.ts';
 import { findTarget, TARGETS } from './targets.ts';
 
 /** What of a run stays as it is when its guest moves. */
-export type Lasting = Pick<ResumeOptions, 'disk' | 'elf'>;
+export type Lasting = Pick<ReceiveOptions, 'disk' | 'elf' | 'ramSize'>;
 
 /** Where a guest is to go on: as the options of `previrt run`. */
 export interface Place {
@@ -70,13 +70,9 @@ async function move(
   if (!target.resume) throw new InputError(`a guest cannot be taken up on ${name} ${version}`);
   const { resume, receive } = target;
   return session.move(
-    {
-      resume: (machine) => (surroundings) => resume({ ...surroundings, ...lasting, domain, machine }),
-      receive:
-        receive &&
-        ((ramSize, ready) => (surroundings) =>
-          receive({ ...surroundings, ...lasting, domain, ramSize, ready })),
-    },
+    receive
+      ? { receive: (ready) => (surroundings) => receive({ ...surroundings, ...lasting, domain, ready }) }
+      : { resume: (machine) => (surroundings) => resume({ ...surroundings, ...lasting, domain, machine }) },
     tell,
   );
 }
@@ -97,7 +93,7 @@ export const answerer =
       const { reburn, migrate, snapshot: wanted } = request;
       if (Array.isArray(reburn) && reburn.every(isDomain)) return session.reburn(reburn);
       if (isPlace(migrate)) return move(session, migrate, lasting, tell);
-      if (isWay(migrate)) return session.move(elsewhere(migrate.through), tell);
+      if (isWay(migrate)) return session.move(elsewhere(migrate.through, lasting.ramSize), tell);
       if (isWanted(wanted)) return snapshot(session, wanted);
     }
     throw new InputError(

@@ -3,7 +3,9 @@
 import { closeSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { parseElf } from '../elf/image.ts';
-import { arrive, checkDisk, readWhole } from './arrive.ts';
+import type { Machine } from '../machine/state.ts';
+import { readStateFile, verifyRam } from '../machine/state-reader.ts';
+import { arrive, checkDisk } from './arrive.ts';
 import { CliError, inPlace } from './errors.ts';
 import { openInput } from './files.ts';
 import { hold } from './hold.ts';
@@ -47,6 +49,14 @@ only read, so a guest can be taken up from it again.`,
     .action(resume);
 }
 
+/** @throws InputError if anything in it is damaged */
+function readWhole(file: number): Machine {
+  const machine = readStateFile(file);
+  // The wedge takes RAM that lies there as it is by itself.
+  if (machine.ram.file) verifyRam(machine);
+  return machine;
+}
+
 async function resume(path: string, flags: ResumeFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   const { resume: start } = target;
@@ -64,7 +74,7 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
   try {
     const machine = inPlace(path, () => readWhole(file));
     checkDisk(machine, disk);
-    process.exitCode = await hold(control, { disk, elf }, (surroundings) =>
+    process.exitCode = await hold(control, { disk, elf, ramSize: machine.ram.size }, (surroundings) =>
       start({ machine, elf, disk, domain, ...surroundings }),
     );
   } finally {

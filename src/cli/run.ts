@@ -119,7 +119,7 @@ async function run(image: string, flags: RunFlags): Promise<void> {
   const counts = (flags.stats ? COUNT.DOMAINS : 0) | (flags.profile === undefined ? 0 : COUNT.PLACES);
   const { append, disk, domain } = flags;
   const started = { elf, memory, processor: flags.cpu, initrd, append, disk, domain, counts, told };
-  process.exitCode = await hold(flags.control, { disk, elf }, (surroundings) =>
+  process.exitCode = await hold(flags.control, { disk, elf, ramSize: memory }, (surroundings) =>
     target.run({ ...started, ...surroundings }),
   );
   if (told) report(told, flags);

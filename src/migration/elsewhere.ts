@@ -126,9 +126,10 @@ async function run(
   }
 }
 
-/** @param command for the shell; `previrt resume -` is at its other end */
-export const elsewhere = (command: string): Destination => ({
-  resume: (machine) => (surroundings) => run(command, surroundings, (to) => sendState(to, machine)),
-  receive: (ramSize, ready) => (surroundings) =>
-    run(command, surroundings, (to) => sendAhead(to, ramSize, ready)),
+/**
+ * @param command for the shell; `previrt resume -` is at its other end
+ * @param ramSize bytes of the guest's RAM
+ */
+export const elsewhere = (command: string, ramSize: number): Destination => ({
+  receive: (ready) => (surroundings) => run(command, surroundings, (to) => sendAhead(to, ramSize, ready)),
 });

@@ -25,7 +25,7 @@ const MOST_ROUNDS = 20;
 const GAIN = 0.8;
 
 /** All of RAM, to where it is zero. Bytes. */
-async function copyAll(ram: Ram, to: Incoming): Promise<number> {
+export async function copyAll(ram: Ram, to: Incoming): Promise<number> {
   let bytes = 0;
   for (const run of nonZeroRuns(ram)) {
     await to.write(run.start, run.bytes);
@@ -51,12 +51,10 @@ export async function copyPages(ram: Ram, pages: PageSet, to: Incoming): Promise
 
 /**
  * Copies until the rest is best copied while the guest stands still.
- * @param all what is copied first, of a guest whose log has begun
  * @param written as of a guest (RunningGuest)
  * @param tell is told of each round
  */
 export async function copyRounds(
-  all: Written,
   written: () => Promise<Written>,
   to: Incoming,
   tell: (round: Round) => void,
@@ -64,7 +62,8 @@ export async function copyRounds(
   const rounds: Round[] = [];
   let began = performance.now();
   let before = Number.POSITIVE_INFINITY;
-  for (let { ram, pages } = all; ; { ram, pages } = await written()) {
+  for (;;) {
+    const { ram, pages } = await written();
     const since = performance.now();
     const bytes = pages ? await copyPages(ram, pages, to) : await copyAll(ram, to);
     const milliseconds = performance.now() - since;

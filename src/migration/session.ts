@@ -11,11 +11,10 @@ import { PassThrough } from 'node:stream';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { InputError } from '../elf/input-error.ts';
 import type { Machine } from '../machine/state.ts';
-import type { WithoutRam } from '../machine/state-blob.ts';
 import type { Reburned } from '../targets/command.ts';
 import type { GuestConsole, Incoming, RunningGuest, RunStatus } from '../targets/target.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
-import { copyPages, copyRounds, type Round } from './rounds.ts';
+import { copyAll, copyPages, copyRounds, type Round } from './rounds.ts';
 
 /** What a run gets of the session. */
 export interface Surroundings {
@@ -29,13 +28,10 @@ export interface Surroundings {
 /** Starts a run, or takes up a guest. */
 export type Start = (surroundings: Surroundings) => Promise<RunStatus>;
 
-/** Where a guest can go on. */
-export interface Destination {
-  /** Takes it up where it stands. */
-  resume(machine: Machine): Start;
-  /** The same where its memory may come before. `ready` is given the place; `ramSize` is in bytes. */
-  readonly receive?: ((ramSize: number, ready: (incoming: Incoming) => void) => Start) | undefined;
-}
+/** Where a guest can go on: a run that awaits it, and gives `ready` its place; or one that starts when it stands still. */
+export type Destination =
+  | { receive(ready: (incoming: Incoming) => void): Start }
+  | { resume(machine: Machine): Start };
 
 export interface Stopped {
   /** How long the guest stood still, in milliseconds. */
@@ -97,7 +93,7 @@ class Run {
   }
 }
 
-/** A guest's memory on its way to a run that awaits it. */
+/** A run that awaits the guest, and what of it is there already. */
 interface Ahead {
   readonly target: Run;
   readonly incoming: Incoming;
@@ -170,29 +166,36 @@ export class Session {
   }
 
   /**
-   * Copies the memory of the running guest ahead of it, if both sides can.
+   * Starts the run that is to take up the guest, and copies its memory there while it runs, where that can be.
    * @throws InputError if it does not arrive: nothing is left of it then
    */
-  async #copyAhead(to: Destination, tell: (round: Round) => void): Promise<Ahead | undefined> {
-    const source = this.#run;
-    const written = await source.ask((guest) => guest.written);
-    if (!to.receive || !written) return undefined;
-    const ask = () => source.ask((guest) => guest.written!());
+  async #goAhead(to: Destination, tell: (round: Round) => void): Promise<Ahead | undefined> {
+    if (!('receive' in to)) return undefined;
     let target: Run | undefined;
     try {
-      const all = await ask();
       const incoming = await within(
         PATIENCE,
         new Promise<Incoming>((ready, gone) => {
-          target = this.#begin(to.receive!(all.ram.size, ready));
+          target = this.#begin(to.receive(ready));
           target.ended.then(() => gone(new InputError('the guest has ended')), gone);
         }),
       );
-      return { target: target!, incoming, rounds: await copyRounds(all, ask, incoming, tell) };
+      return { target: target!, incoming, rounds: await this.#copy(incoming, tell) };
     } catch (error) {
-      const reason = await target?.kill(error);
+      throw await target?.kill(error);
+    }
+  }
+
+  /** Copies in rounds, if the guest's memory can be had while it runs. */
+  async #copy(to: Incoming, tell: (round: Round) => void): Promise<readonly Round[]> {
+    const source = this.#run;
+    if (!(await source.ask((guest) => guest.written))) return [];
+    const written = () => source.ask((guest) => guest.written!());
+    try {
+      return await copyRounds(written, to, tell);
+    } catch (error) {
       await source.ask((guest) => guest.forgetWritten!());
-      throw reason ?? error;
+      throw error;
     }
   }
 
@@ -202,21 +205,24 @@ export class Session {
       return await this.#run.ask((guest) => guest.stop());
     } catch (error) {
       await ahead?.target.kill(error);
-      if (ahead) await this.#run.ask((guest) => guest.forgetWritten!());
+      await this.#run.ask((guest) => guest.forgetWritten?.());
       throw error;
     }
   }
 
   /** The run that takes up the guest, which stands still. */
   async #land(machine: Machine, to: Destination, ahead: Ahead | undefined): Promise<Run> {
-    const target = ahead?.target ?? this.#begin(to.resume(machine));
+    const target = 'receive' in to ? ahead!.target : this.#begin(to.resume(machine));
     try {
       if (ahead) {
-        await copyPages(machine.ram, machine.written!, ahead.incoming);
-        await ahead.incoming.takeUp(machine satisfies WithoutRam);
+        const { ram, written, ...rest } = machine;
+        await (written ? copyPages(ram, written, ahead.incoming) : copyAll(ram, ahead.incoming));
+        await ahead.incoming.takeUp(rest);
       }
-      const runs = target.ask(() => {});
-      await within(PATIENCE, runs);
+      await within(
+        PATIENCE,
+        target.ask(() => {}),
+      );
       return target;
     } catch (error) {
       throw await target.kill(error);
@@ -231,7 +237,7 @@ export class Session {
   move(to: Destination, tell: (round: Round) => void): Promise<Moved> {
     return this.#inTurn(async () => {
       const source = this.#run;
-      const ahead = await this.#copyAhead(to, tell).catch(didNotGoOn);
+      const ahead = await this.#goAhead(to, tell).catch(didNotGoOn);
       this.#typed = [];
       try {
         const machine = await this.#stop(ahead);

@@ -1,7 +1,7 @@
 /**
- * A guest on a wire: frames, each a head and its bytes. Either one with its
- * whole machine state, or first the size of its RAM, then pages of it while the
- * guest still runs, and at last its state without RAM. What follows is not ours.
+ * A guest on a wire: frames, each a head and its bytes. First comes the size of
+ * its RAM, then pages of it, while the guest still runs if that can be, and at
+ * last its state without RAM. What follows is not ours.
  *
  * Who may send is for whatever carries it to know.
  */

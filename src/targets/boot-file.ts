@@ -10,7 +10,14 @@ import { MACHINE_STATE, PROCESSORS, type ProcessorName } from '../machine/state.
 import { encodePatchTable, PATCH_ENTRY, PATCH_TABLE_HEADER, type PatchEntry } from '../sites/patch-table.ts';
 import { domainMask } from '../substitution/burn-info.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
-import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION, RAM_COMES } from './boot-layout.ts';
+import {
+  AWAITED_SITES,
+  BOOT_CHUNK,
+  BOOT_HEADER,
+  BOOT_MAGIC,
+  BOOT_VERSION,
+  RAM_COMES,
+} from './boot-layout.ts';
 
 export interface BootFileOptions {
   /** A guest that goes on: its machine state and, behind it, its sites. */
@@ -74,7 +81,7 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     esi: plan.esi,
     esp: plan.esp,
     chunk_count: count,
-    site_count: sites.length / PATCH_ENTRY.size,
+    site_count: options.awaited ? AWAITED_SITES : sites.length / PATCH_ENTRY.size,
     link_offset: options.linkOffset,
     domains: domainMask(options.domains),
     commands: options.commands ? 1 : 0,

@@ -14,9 +14,12 @@ export const COUNT = { DOMAINS: 1, PLACES: 2 } as const;
 export const COUNT_MARK = 'previrt-count';
 /**
  * Where what belongs into RAM comes from (`ram_comes`): as chunks of this file, as
- * chunks of RAM_FD, or it is written to RAM's own file, and then this file anew.
+ * chunks of RAM_FD, or it is written to where RAM lies, from outside, and then the
+ * state: hosted, in this file, which is written anew; on Xen, where the wedge says.
  */
 export const RAM_COMES = { HERE: 0, APART: 1, AWAITED: 2 } as const;
+/** Sites that a wedge on Xen has room for when it awaits a guest: several kernels' and modules'. */
+export const AWAITED_SITES = 24_576;
 /** The descriptors that the launcher passes to the wedge's process. */
 export const BOOT_FD = 3;
 export const DISK_FD = 4;
@@ -33,7 +36,7 @@ export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.',
   ['esi', 'u32', ''],
   ['esp', 'u32', ''],
   ['chunk_count', 'u32', ''],
-  ['site_count', 'u32', "of the kernel's, and behind them of its modules'"],
+  ['site_count', 'u32', "of the kernel's, and behind them of its modules'; awaited: how many there may be"],
   ['link_offset', 'u32', 'guest-virtual minus guest-physical address of the kernel, as linked'],
   ['domains', 'u32', 'bit 1 << DOMAIN_* for each that modules are to be burned for'],
   ['escape', 'u32', 'not 0: Ctrl-A x on the console ends the run'],

@@ -38,7 +38,15 @@ import type { GuestVirtual } from '../x86/address.ts';
 import { DOMAINS, SITE_KINDS } from '../x86/site-kinds.ts';
 import { SITE_FLAGS, SITE_RECORD_VERSION } from '../x86/site-record.ts';
 import { cOffsets, cStruct } from '../x86/struct.ts';
-import { BOOT_CHUNK, BOOT_HEADER, BOOT_MAGIC, BOOT_VERSION, COUNT, COUNT_MARK } from './boot-layout.ts';
+import {
+  BOOT_CHUNK,
+  BOOT_HEADER,
+  BOOT_MAGIC,
+  BOOT_VERSION,
+  COUNT,
+  COUNT_MARK,
+  RAM_COMES,
+} from './boot-layout.ts';
 import { CONTROL_BYTE } from './command.ts';
 import { CONTROL, KNOWN_DESCRIPTOR, WATCHED } from './control.ts';
 import { RUN_STATUS } from './target.ts';
@@ -81,6 +89,7 @@ const bootHeader = (): string =>
   [
     define('BOOT_MAGIC', hex(BOOT_MAGIC)),
     define('BOOT_VERSION', String(BOOT_VERSION)),
+    ...Object.entries(RAM_COMES).map(([name, value]) => define(`RAM_${name}`, String(value))),
     cStruct(BOOT_HEADER),
     cStruct(BOOT_CHUNK),
   ].join('');

@@ -1,7 +1,7 @@
 /** The generated C headers of the hosted wedge. Pure: file name to text. */
 
 import { ENTRY_END, HOSTED_END, LOW_CODE, LOW_WINDOW } from '../../substitution/entries.ts';
-import { BOOT_FD, DISK_FD, RAM_COMES, RAM_FD } from '../boot-layout.ts';
+import { BOOT_FD, DISK_FD, RAM_FD } from '../boot-layout.ts';
 import { define, guarded, hex, wedgeHeaders } from '../wedge-headers.ts';
 
 const constants = (): string =>
@@ -12,7 +12,6 @@ const constants = (): string =>
     define('BOOT_FD', String(BOOT_FD)),
     define('DISK_FD', String(DISK_FD)),
     define('RAM_FD', String(RAM_FD)),
-    ...Object.entries(RAM_COMES).map(([name, value]) => define(`RAM_${name}`, String(value))),
   ].join('');
 
 /** Every header by its path under the include directory. */

@@ -21,11 +21,17 @@ import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
 import { substituted } from '../../substitution/select.ts';
 import { connect } from '../bare/console.ts';
-import { typed } from '../command.ts';
-import { type GuestConsole, RUN_STATUS, type RunningGuest, type RunStatus } from '../target.ts';
+import { awaitsAnswer, GO_ON_COMMAND, typed } from '../command.ts';
+import {
+  type GuestConsole,
+  type ReceiveOptions,
+  RUN_STATUS,
+  type RunningGuest,
+  type RunStatus,
+} from '../target.ts';
 import { MemoryFile } from '../told-state.ts';
 import { WedgeGuest } from '../wedge-guest.ts';
-import { MEMORY_FILE, stoppedState } from './stopped.ts';
+import { awaitedPlace, MEMORY_FILE, stoppedState } from './stopped.ts';
 import { Preamble, WedgeMessages, XenWire } from './wire.ts';
 
 const QEMU = 'qemu-system-x86_64';
@@ -82,6 +88,8 @@ export interface XenRun {
   readonly attach?: ((guest: RunningGuest) => void) | undefined;
   /** Whether the guest starts; else it goes on. */
   readonly starts?: boolean;
+  /** It is awaited: its bytes of RAM, and who is told that they can come. */
+  readonly awaited?: Pick<ReceiveOptions, 'ramSize' | 'ready'> | undefined;
   /** Bytes of the initial domain's memory. */
   readonly memory: number;
   /** Bytes of memory for domains that it starts. */
@@ -259,11 +267,26 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
       run.attach,
       run.starts ?? true,
     );
+  const place = new MemoryFile();
+  /** Takes out of the wedge's messages that it awaits the guest. */
+  const awaits = (line: string): string => {
+    const words = awaitsAnswer(line.trimEnd());
+    if (!words || !run.awaited) return line;
+    const { ramSize, ready } = run.awaited;
+    try {
+      ready(awaitedPlace(qemu.pid, words, place, ramSize, () => input.write(GO_ON_COMMAND)));
+      return '';
+    } catch (error) {
+      order(RUN_STATUS.host);
+      return `previrt: its memory cannot be written: ${(error as Error).message}\n`;
+    }
+  };
   const start = setTimeout(() => qemu.kill('SIGKILL'), START_LIMIT);
   const show = (bytes: Uint8Array): void => {
     const { guest, said } = wedge.receive(preamble.receive(bytes));
     terminal.write(guest);
-    const told = asked ? asked.heard(said) : said;
+    const heard = run.awaited ? said.replace(/.*\n/g, awaits) : said;
+    const told = asked ? asked.heard(heard) : heard;
     if (told) writeFileSync(run.console.messages, run.symbolize?.(told) ?? told);
   };
   const silence = setTimeout(() => show(wire.flush()), SILENCE);
@@ -303,6 +326,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     input.close();
     terminal.close();
     memory.close();
+    place.close();
   }
   if (ordered !== undefined) return ordered;
   if (!started) throw refusal(log, preamble);

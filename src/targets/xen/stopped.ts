@@ -1,16 +1,18 @@
 /**
- * A domain that stands still, read from outside: Xen's machine is QEMU's, whose
- * memory is a file. The wedge names a machine frame that holds the frames of a
+ * A domain that stands still, or awaits a guest, from outside: Xen's machine is
+ * QEMU's, whose memory is a file. The wedge names a machine frame that holds the frames of a
  * list, and the list has those of its pages of state and of all of guest RAM
  * (wedge/targets/xen/memory.c).
  */
 
-import { readdirSync, readlinkSync, readSync } from 'node:fs';
+import { readdirSync, readlinkSync, readSync, writeSync } from 'node:fs';
 import { viewOf } from '../../elf/codec.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { MACHINE_STATE, type Machine } from '../../machine/state.ts';
+import { encodeMachineState } from '../../machine/state-blob.ts';
 import { guestPhysical } from '../../x86/address.ts';
 import { offsetOf } from '../../x86/struct.ts';
+import type { Incoming } from '../target.ts';
 import { type MemoryFile, toldState } from '../told-state.ts';
 
 const PAGE = 4096;
@@ -31,43 +33,94 @@ function memoryPath(pid: number): string {
   return `${folder}/${name}`;
 }
 
-/** Reads from pages that lie anywhere, as if they followed each other; runs of frames in one go. */
-function scattered(fd: number, frames: Uint32Array): (offset: number, into: Uint8Array) => void {
-  return (offset, into) => {
-    for (let done = 0; done < into.length; ) {
+type Transfer = (fd: number, bytes: Uint8Array, from: number, length: number, position: number) => number;
+
+/** Pages that lie anywhere, as if they followed each other; runs of frames in one go. */
+const scattered =
+  (transfer: Transfer, fd: number, frames: Uint32Array) =>
+  (offset: number, bytes: Uint8Array): void => {
+    for (let done = 0; done < bytes.length; ) {
       const page = Math.floor((offset + done) / PAGE);
       const inside = (offset + done) % PAGE;
       let length = PAGE - inside;
-      for (let next = page; done + length < into.length && frames[next + 1] === frames[next]! + 1; next++)
+      for (let next = page; done + length < bytes.length && frames[next + 1] === frames[next]! + 1; next++)
         length += PAGE;
-      length = Math.min(length, into.length - done);
+      length = Math.min(length, bytes.length - done);
       const frame = frames[page];
-      if (frame === undefined || readSync(fd, into, done, length, frame * PAGE + inside) !== length)
+      if (frame === undefined || transfer(fd, bytes, done, length, frame * PAGE + inside) !== length)
         throw new InputError(`page ${page} of the guest lies outside the machine's memory`);
       done += length;
     }
   };
+
+/** What a wedge has opened to the outside. */
+interface OpenPages {
+  readonly fd: number;
+  /** Frames of the pages for its state. */
+  readonly state: Uint32Array;
+  /** Frames of so many bytes of guest RAM. */
+  ram(size: number): Uint32Array;
+}
+
+/**
+ * Finds the pages that the wedge has named in its words.
+ * @throws InputError if these do not lead to them
+ */
+function openPages(pid: number | undefined, words: string, memory: MemoryFile, flags: 'r' | 'r+'): OpenPages {
+  const [, root, own] = /^machine frame (\d+), (\d+) pages of state$/.exec(words)?.map(Number) ?? [];
+  if (pid === undefined || root === undefined || own === undefined)
+    throw new InputError(`the wedge says "${words}"`);
+  const fd = memory.open(memoryPath(pid), flags);
+  const listFrames = new Uint32Array(PAGE / 4);
+  scattered(readSync, fd, Uint32Array.of(root))(0, new Uint8Array(listFrames.buffer));
+  const list = (first: number, count: number): Uint32Array => {
+    const frames = new Uint32Array(count);
+    scattered(readSync, fd, listFrames)(first * 4, new Uint8Array(frames.buffer));
+    return frames;
+  };
+  return { fd, state: list(0, own), ram: (size) => list(own, size / PAGE) };
 }
 
 /** @throws InputError if what the wedge has said does not lead to a state */
 export function stoppedState(pid: number | undefined, words: string, memory: MemoryFile): Machine {
-  const [, root, own] = /^machine frame (\d+), (\d+) pages of state$/.exec(words)?.map(Number) ?? [];
-  if (pid === undefined || root === undefined || own === undefined)
-    throw new InputError(`the wedge says "stopped, ${words}"`);
-  const fd = memory.open(memoryPath(pid));
-  const listFrames = new Uint32Array(PAGE / 4);
-  scattered(fd, Uint32Array.of(root))(0, new Uint8Array(listFrames.buffer));
-  const readList = scattered(fd, listFrames);
-  const state = new Uint32Array(own);
-  readList(0, new Uint8Array(state.buffer));
+  const { fd, state, ram } = openPages(pid, words, memory, 'r');
   const machine = new Uint8Array(MACHINE_STATE.size);
-  scattered(fd, state)(0, machine);
+  scattered(readSync, fd, state)(0, machine);
   const size = Number(viewOf(machine).getBigUint64(offsetOf(MACHINE_STATE, 'ram_size'), true));
-  const ram = new Uint32Array(size / PAGE);
-  readList(own * 4, new Uint8Array(ram.buffer));
-  return toldState(scattered(fd, state), {
+  return toldState(scattered(readSync, fd, state), {
     size,
     extents: [{ start: guestPhysical(0), size }],
-    read: scattered(fd, ram),
+    read: scattered(readSync, fd, ram(size)),
   });
+}
+
+/**
+ * The place of a guest that a wedge awaits. Nothing of it has run there yet, so
+ * that QEMU has translated nothing of it.
+ * @param ramSize bytes
+ * @param goOn tells the wedge that all is there
+ * @throws InputError if what it has said does not lead to the place
+ */
+export function awaitedPlace(
+  pid: number | undefined,
+  words: string,
+  memory: MemoryFile,
+  ramSize: number,
+  goOn: () => void,
+): Incoming {
+  const { fd, state, ram } = openPages(pid, words, memory, 'r+');
+  const frames = ram(ramSize);
+  const write = (to: Uint32Array, offset: number, bytes: Uint8Array): void => {
+    if (memory.descriptor === fd) scattered(writeSync, fd, to)(offset, bytes);
+  };
+  return {
+    write: (start, bytes) => write(frames, start, bytes),
+    takeUp: (machine) => {
+      const whole = encodeMachineState(machine);
+      if (whole.length > state.length * PAGE)
+        throw new InputError('the guest and its modules have more sites than there is room for');
+      write(state, 0, whole);
+      goOn();
+    },
+  };
 }

@@ -9,11 +9,12 @@ import { type BurnChoice, prepareBurn } from '../../substitution/burn.ts';
 import { readBurnInfo } from '../../substitution/burn-info.ts';
 import { substituted } from '../../substitution/select.ts';
 import { prepareBoot } from '../boot.ts';
-import { resumeParts } from '../resume-plan.ts';
+import { awaitedParts, resumeParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
 import {
   type Check,
   domainsFor,
+  type ReceiveOptions,
   type ResumeOptions,
   type RunOptions,
   type RunStatus,
@@ -24,7 +25,8 @@ import { runXen, type XenRun } from './hypervisor.ts';
 import { domainMemory, preparedMemory, resumeImage, xenImage } from './image.ts';
 
 /** What a domain is started from. */
-export interface XenDomain extends Pick<XenRun, 'console' | 'signal' | 'symbolize' | 'attach' | 'starts'> {
+export interface XenDomain
+  extends Pick<XenRun, 'console' | 'signal' | 'symbolize' | 'attach' | 'starts' | 'awaited'> {
   /** For Xen's domain builder. */
   readonly kernel: Uint8Array;
   /** Bytes of the domain's memory. */
@@ -140,6 +142,26 @@ async function prepareResume({ machine, elf, ...options }: ResumeOptions): Promi
   };
 }
 
+/** A domain that awaits a guest. */
+async function prepareReceive({ ramSize, ready, elf, ...options }: ReceiveOptions): Promise<XenDomain> {
+  const parts = {
+    ...awaitedParts(ramSize),
+    domains: substituted('xen', domainsFor(options)),
+    panicPattern: LINUX_PANIC,
+    commands: options.attach !== undefined,
+    counts: options.counts,
+  };
+  return {
+    kernel: resumeImage(readFileSync(await buildXenWedge()), parts),
+    memory: domainMemory(ramSize),
+    commandLine: '',
+    starts: false,
+    awaited: { ramSize, ready },
+    symbolize: messageFilter(elf, options.told),
+    ...options,
+  };
+}
+
 async function check(): Promise<readonly Check[]> {
   const found = (program: string): boolean => !spawnSync(program, ['--version']).error;
   const need = (name: string, ok: boolean, advice: string): Check => ({
@@ -163,9 +185,10 @@ export const xenTarget = (hypervisor: () => Promise<string>, unprivileged?: Doma
   check,
   run: (options) => start(options, prepareDomain, hypervisor, unprivileged),
   resume: (options) => start(options, prepareResume, hypervisor, unprivileged),
+  receive: (options) => start(options, prepareReceive, hypervisor, unprivileged),
 });
 
-async function start<T extends RunOptions | ResumeOptions>(
+async function start<T extends RunOptions | ResumeOptions | ReceiveOptions>(
   options: T,
   prepare: (options: T) => Promise<XenDomain>,
   hypervisor: () => Promise<string>,

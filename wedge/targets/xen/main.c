@@ -77,7 +77,7 @@ __attribute__((noreturn)) void xen_main(start_info_t *info) {
         store_start();
         disk_start();
     }
-    struct patch_entry *sites = keep_sites(boot_image());
+    struct patch_entry *sites = boot.ram_comes == RAM_AWAITED ? NULL : keep_sites(boot_image());
     static struct machine_state state;
     if (boot.state_offset)
         memcpy(&state, (const u8 *)boot_image() + boot.state_offset, sizeof state);
@@ -88,7 +88,10 @@ __attribute__((noreturn)) void xen_main(start_info_t *info) {
     port_tables_changed();
     counts_start(boot.counts);
     console_start(boot.panic_pattern, false, boot.commands);
-    if (boot.state_offset)
+    if (boot.ram_comes == RAM_AWAITED) {
+        const struct machine_state *arrived = memory_await(boot.site_count);
+        state_resume(arrived, (struct patch_entry *)(arrived + 1), boot.domains);
+    } else if (boot.state_offset)
         state_resume(&state, sites, boot.domains);
     else
         start_guest(&boot, sites);

@@ -182,7 +182,7 @@ void memory_load(const struct boot_header *boot) {
 
 u64 port_ram_size(void) { return (u64)ram_pages * PAGE_SIZE; }
 
-/* --- What is told of a guest that stands still --- */
+/* --- What is told of a guest that stands still, and of one that is awaited --- */
 
 static u32 pages_of(u64 size) { return (size + PAGE_SIZE - 1) / PAGE_SIZE; }
 
@@ -194,24 +194,43 @@ static u32 told_pages(void) {
 }
 
 /*
- * A page with the machine frames of a list, which has those of the pieces'
- * pages and of all of RAM.
+ * Pages to be read or written from outside: by a page with the machine frames
+ * of a list, which has those of the pages and, behind them, of all of RAM.
  */
+struct open_pages {
+    u32 count;
+    u8 *at;
+    u32 root_frame;
+};
+
+static void open_pages(struct open_pages *pages, u32 count) {
+    u32 *root = grow(1, &pages->root_frame);
+    u32 *list = grow(pages_of((u64)(count + ram_pages) * sizeof list[0]), root);
+    pages->count = count;
+    pages->at = grow(count, list);
+    memcpy(list + count, ram, ram_pages * sizeof list[0]);
+}
+
 void port_show_state(const struct state_piece *pieces, u32 count) {
-    static u32 *root, *list;
-    static u8 *told;
-    u32 own = told_pages(), list_pages = pages_of((u64)(own + ram_pages) * sizeof list[0]);
-    static u32 root_frame;
-    if (!root) {
-        root = grow(1, &root_frame);
-        list = grow(list_pages, root);
-        told = grow(own, list);
-    }
-    u8 *to = told;
+    static struct open_pages told;
+    if (!told.count)
+        open_pages(&told, told_pages());
+    u8 *to = told.at;
     for (u32 i = 0; i < count; to += pieces[i++].size)
         memcpy(to, pieces[i].at, pieces[i].size);
-    memcpy(list + own, ram, ram_pages * sizeof list[0]);
-    report("previrt: stopped, machine frame %u, %u pages of state", root_frame, own);
+    report("previrt: stopped, machine frame %u, %u pages of state", told.root_frame, told.count);
+}
+
+const struct machine_state *memory_await(u32 most_sites) {
+    struct open_pages arrived;
+    u8 go_on[2];
+    open_pages(&arrived, pages_of(sizeof(struct machine_state) + (u64)most_sites * sizeof(struct patch_entry)));
+    report("previrt: awaits a guest, machine frame %u, %u pages of state", arrived.root_frame, arrived.count);
+    for (u32 got = 0; got < sizeof go_on;) {
+        port_wait_input();
+        got += port_receive(go_on + got, 1) == 1;
+    }
+    return (const struct machine_state *)arrived.at;
 }
 
 bool port_show_log(const struct state_piece *piece) {

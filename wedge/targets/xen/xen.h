@@ -78,6 +78,9 @@ void memory_start(void);
 /* The domain builder's directory for the last GiB, where the wedge lies. */
 const u64 *memory_builder_directory(void);
 void memory_load(const struct boot_header *boot);
+struct machine_state;
+/* Waits until a guest's RAM and state have been written here from outside: its state, and behind it its sites. */
+const struct machine_state *memory_await(u32 most_sites);
 /* A page of the domain that has no use yet, cleared. */
 mfn_t memory_take_page(void);
 void memory_clear(mfn_t page);
