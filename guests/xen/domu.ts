@@ -21,7 +21,7 @@ const CONFIG_FILE_MODE = 0o644;
 export interface DomURun
   extends Pick<
     XenRun,
-    'commandLine' | 'console' | 'attach' | 'starts' | 'awaited' | 'symbolize' | 'signal' | 'disk'
+    'commandLine' | 'console' | 'attach' | 'starts' | 'ramSize' | 'ready' | 'symbolize' | 'signal' | 'disk'
   > {
   /** Bytes of the burned image. */
   readonly kernel: Uint8Array;
@@ -62,7 +62,8 @@ export async function runDomU(run: DomURun): Promise<RunStatus> {
     console: run.console,
     attach: run.attach,
     starts: run.starts ?? true,
-    awaited: run.awaited,
+    ramSize: run.ramSize,
+    ready: run.ready,
     symbolize: run.symbolize,
     signal: run.signal,
   });

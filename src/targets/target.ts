@@ -70,7 +70,7 @@ export interface RunningGuest {
   /** Ends the run of a guest that stands still. */
   letGo(): void;
   /** From when this is first asked, what it writes to is logged: where the target can do that. Until it is stopped. */
-  readonly written?: (() => Promise<Written>) | undefined;
+  written?(): Promise<Written>;
   /** Ends that log without a stop. */
   forgetWritten?(): Promise<void>;
 }

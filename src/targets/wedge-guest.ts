@@ -31,8 +31,8 @@ export interface WedgeWire {
    * @throws InputError if it cannot be had
    */
   state(words: string, logged: boolean): Machine;
-  /** The same for the log alone, where it can be kept: once it has said `logged`. */
-  log?(words: string): Required<Written>;
+  /** The same for the log alone: once it has said `logged`. */
+  log(words: string): Required<Written>;
 }
 
 /** How a message of the wedge begins. */
@@ -105,18 +105,13 @@ export class WedgeGuest implements RunningGuest {
     return this.#wire.state(answer.stopped, logged);
   }
 
-  /** As RunningGuest; absent where the wire has no log. */
-  get written(): RunningGuest['written'] {
-    const { log } = this.#wire;
-    if (!log) return undefined;
-    return async () => {
-      const answer = await this.#ask(LOG_COMMAND, logAnswer);
-      if (!('logged' in answer)) throw new InputError('the wedge does not log');
-      const { ram, pages } = log(answer.logged);
-      const first = !this.#logs;
-      this.#logs = true;
-      return { ram, pages: first ? undefined : pages };
-    };
+  async written(): Promise<Written> {
+    const answer = await this.#ask(LOG_COMMAND, logAnswer);
+    if (!('logged' in answer)) throw new InputError('the wedge does not log');
+    const { ram, pages } = this.#wire.log(answer.logged);
+    const first = !this.#logs;
+    this.#logs = true;
+    return { ram, pages: first ? undefined : pages };
   }
 
   async forgetWritten(): Promise<void> {

@@ -19,6 +19,13 @@ void log_pages(u32 page, u32 count) {
         written[page / WORD_PAGES] |= 1u << page % WORD_PAGES;
 }
 
+void log_written(gpa_t address, u32 size) {
+    if (likely(!log_kept) || !size)
+        return;
+    u32 page = address.value / PAGE_SIZE, last = (address.value + size - 1) / PAGE_SIZE;
+    log_pages(page, last - page + 1);
+}
+
 bool log_has(u32 page, u32 count) {
     for (u32 end = page + count; page < end; page++)
         if (!holds(page))

@@ -81,6 +81,8 @@ void mmu_drop_all(void);
 /* Whether they are noted; log_has and log_pages mean something only then. */
 extern bool log_kept;
 void log_pages(u32 page, u32 count);
+/* Those that C has written to (port_ram_written), if the log is kept. */
+void log_written(gpa_t address, u32 size);
 bool log_has(u32 page, u32 count);
 /* With none noted; and again, once they have been shown. */
 void log_begin(void);

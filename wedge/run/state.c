@@ -36,8 +36,8 @@ static void take(void) {
 
 void state_log(void) {
     const struct state_piece piece = {log_bytes(), log_size()};
-    if (port_show_log(&piece))
-        log_begin();
+    port_show_log(&piece);
+    log_begin();
 }
 
 void state_log_end(void) {

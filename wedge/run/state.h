@@ -43,8 +43,8 @@ bool fpu_put(const struct machine_state *state);
 const void *port_fpu_kept(void);
 /* Tells the launcher where to find the pieces, which follow each other. */
 void port_show_state(const struct state_piece *pieces, u32 count);
-/* The same for the log, while the guest runs. False if this target keeps none. */
-bool port_show_log(const struct state_piece *piece);
+/* The same for the log, while the guest runs. */
+void port_show_log(const struct state_piece *piece);
 /* Waits until there is input. */
 void port_wait_input(void);
 /* From now on guest time is `time`. */

@@ -31,7 +31,7 @@ import {
 } from '../target.ts';
 import { MemoryFile } from '../told-state.ts';
 import { WedgeGuest } from '../wedge-guest.ts';
-import { awaitedPlace, MEMORY_FILE, stoppedState } from './stopped.ts';
+import { awaitedPlace, loggedPages, MEMORY_FILE, stoppedState } from './stopped.ts';
 import { Preamble, WedgeMessages, XenWire } from './wire.ts';
 
 const QEMU = 'qemu-system-x86_64';
@@ -88,8 +88,10 @@ export interface XenRun {
   readonly attach?: ((guest: RunningGuest) => void) | undefined;
   /** Whether the guest starts; else it goes on. */
   readonly starts?: boolean;
-  /** It is awaited: its bytes of RAM, and who is told that they can come. */
-  readonly awaited?: Pick<ReceiveOptions, 'ramSize' | 'ready'> | undefined;
+  /** Bytes of the guest's own RAM, where something may be asked of it. */
+  readonly ramSize?: number | undefined;
+  /** It is awaited: who is told that it can come. */
+  readonly ready?: ReceiveOptions['ready'] | undefined;
   /** Bytes of the initial domain's memory. */
   readonly memory: number;
   /** Bytes of memory for domains that it starts. */
@@ -234,6 +236,7 @@ const isStatus = (value: number): value is RunStatus =>
 
 async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   const options = await machineOptions(folder, run);
+  const { ramSize = 0 } = run;
   // In a process group of its own: a Ctrl-C at the terminal is for us to handle.
   const qemu = spawn(QEMU, [...MACHINE, ...options], { cwd: folder, stdio: 'pipe', detached: true });
   qemu.stdin.on('error', () => {}); // QEMU has ended; that is seen elsewhere.
@@ -262,7 +265,8 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
       {
         send: (command) => input.write(command),
         domains: (asked) => substituted('xen', asked),
-        state: (words) => stoppedState(qemu.pid, words, memory),
+        state: (words, logged) => stoppedState(qemu.pid, words, memory, logged),
+        log: (words) => loggedPages(qemu.pid, words, memory, ramSize),
       },
       run.attach,
       run.starts ?? true,
@@ -271,10 +275,9 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   /** Takes out of the wedge's messages that it awaits the guest. */
   const awaits = (line: string): string => {
     const words = awaitsAnswer(line.trimEnd());
-    if (!words || !run.awaited) return line;
-    const { ramSize, ready } = run.awaited;
+    if (!words || !run.ready) return line;
     try {
-      ready(awaitedPlace(qemu.pid, words, place, ramSize, () => input.write(GO_ON_COMMAND)));
+      run.ready(awaitedPlace(qemu.pid, words, place, ramSize, () => input.write(GO_ON_COMMAND)));
       return '';
     } catch (error) {
       order(RUN_STATUS.host);
@@ -285,7 +288,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   const show = (bytes: Uint8Array): void => {
     const { guest, said } = wedge.receive(preamble.receive(bytes));
     terminal.write(guest);
-    const heard = run.awaited ? said.replace(/.*\n/g, awaits) : said;
+    const heard = run.ready ? said.replace(/.*\n/g, awaits) : said;
     const told = asked ? asked.heard(heard) : heard;
     if (told) writeFileSync(run.console.messages, run.symbolize?.(told) ?? told);
   };

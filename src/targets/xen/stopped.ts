@@ -8,11 +8,13 @@
 import { readdirSync, readlinkSync, readSync, writeSync } from 'node:fs';
 import { viewOf } from '../../elf/codec.ts';
 import { InputError } from '../../elf/input-error.ts';
+import { pageSetSize } from '../../machine/page-set.ts';
+import type { Ram } from '../../machine/ram.ts';
 import { MACHINE_STATE, type Machine } from '../../machine/state.ts';
 import { encodeMachineState } from '../../machine/state-blob.ts';
 import { guestPhysical } from '../../x86/address.ts';
 import { offsetOf } from '../../x86/struct.ts';
-import type { Incoming } from '../target.ts';
+import type { Incoming, Written } from '../target.ts';
 import { type MemoryFile, toldState } from '../told-state.ts';
 
 const PAGE = 4096;
@@ -82,16 +84,35 @@ function openPages(pid: number | undefined, words: string, memory: MemoryFile, f
 }
 
 /** @throws InputError if what the wedge has said does not lead to a state */
-export function stoppedState(pid: number | undefined, words: string, memory: MemoryFile): Machine {
+export function stoppedState(
+  pid: number | undefined,
+  words: string,
+  memory: MemoryFile,
+  logged: boolean,
+): Machine {
   const { fd, state, ram } = openPages(pid, words, memory, 'r');
   const machine = new Uint8Array(MACHINE_STATE.size);
   scattered(readSync, fd, state)(0, machine);
   const size = Number(viewOf(machine).getBigUint64(offsetOf(MACHINE_STATE, 'ram_size'), true));
-  return toldState(scattered(readSync, fd, state), {
-    size,
-    extents: [{ start: guestPhysical(0), size }],
-    read: scattered(readSync, fd, ram(size)),
-  });
+  return toldState(scattered(readSync, fd, state), ramIn(fd, ram(size)), logged);
+}
+
+/** The same for the log of a guest that runs. */
+export function loggedPages(
+  pid: number | undefined,
+  words: string,
+  memory: MemoryFile,
+  ramSize: number,
+): Required<Written> {
+  const { fd, state, ram } = openPages(pid, words, memory, 'r');
+  const pages = new Uint8Array(pageSetSize(ramSize));
+  scattered(readSync, fd, state)(0, pages);
+  return { ram: ramIn(fd, ram(ramSize)), pages };
+}
+
+function ramIn(fd: number, frames: Uint32Array): Ram {
+  const size = frames.length * PAGE;
+  return { size, extents: [{ start: guestPhysical(0), size }], read: scattered(readSync, fd, frames) };
 }
 
 /**

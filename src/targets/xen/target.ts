@@ -26,7 +26,7 @@ import { domainMemory, preparedMemory, resumeImage, xenImage } from './image.ts'
 
 /** What a domain is started from. */
 export interface XenDomain
-  extends Pick<XenRun, 'console' | 'signal' | 'symbolize' | 'attach' | 'starts' | 'awaited'> {
+  extends Pick<XenRun, 'console' | 'signal' | 'symbolize' | 'attach' | 'starts' | 'ramSize' | 'ready'> {
   /** For Xen's domain builder. */
   readonly kernel: Uint8Array;
   /** Bytes of the domain's memory. */
@@ -115,6 +115,7 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
     memory: domainMemory(memory),
     // The guest's own is part of the image.
     commandLine: '',
+    ramSize: memory,
     console: options.console,
     symbolize: messageFilter(elf, options.told),
     signal: options.signal,
@@ -137,6 +138,7 @@ async function prepareResume({ machine, elf, ...options }: ResumeOptions): Promi
     memory: domainMemory(machine.ram.size),
     commandLine: '',
     starts: false,
+    ramSize: machine.ram.size,
     symbolize: messageFilter(elf, options.told),
     ...options,
   };
@@ -156,7 +158,8 @@ async function prepareReceive({ ramSize, ready, elf, ...options }: ReceiveOption
     memory: domainMemory(ramSize),
     commandLine: '',
     starts: false,
-    awaited: { ramSize, ready },
+    ramSize,
+    ready,
     symbolize: messageFilter(elf, options.told),
     ...options,
   };

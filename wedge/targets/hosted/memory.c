@@ -113,10 +113,9 @@ void port_show_state(const struct state_piece *pieces, u32 count) {
     report("previrt: stopped, memory file %u", (u32)ram_fd);
 }
 
-bool port_show_log(const struct state_piece *piece) {
+void port_show_log(const struct state_piece *piece) {
     show(piece, 1);
     report("previrt: logged, memory file %u", (u32)ram_fd);
-    return true;
 }
 
 /* A guest that comes is written to RAM's file, by the launcher, before its state is in the boot file. */
@@ -129,12 +128,7 @@ void memory_await(void) {
 }
 
 /* Only the log is told: otherwise nothing tells what guest code writes. */
-void port_ram_written(gpa_t address, u32 size) {
-    if (likely(!log_kept) || !size)
-        return;
-    u32 page = address.value / PAGE_SIZE;
-    log_pages(page, (u32)((address.value + size - 1) / PAGE_SIZE) - page + 1);
-}
+void port_ram_written(gpa_t address, u32 size) { log_written(address, size); }
 
 bool port_page_written(u32 page, u32 then) {
     (void)page;

@@ -190,7 +190,7 @@ static u32 pages_of(u64 size) { return (size + PAGE_SIZE - 1) / PAGE_SIZE; }
 static u32 told_pages(void) {
     const struct patch_entry *entries;
     u32 unused, count = sites_of_kernel(&entries, &unused) + MODULE_SITES;
-    return pages_of(sizeof(struct machine_state) + (u64)count * sizeof *entries);
+    return pages_of(sizeof(struct machine_state) + (u64)count * sizeof *entries + log_size());
 }
 
 /*
@@ -211,14 +211,24 @@ static void open_pages(struct open_pages *pages, u32 count) {
     memcpy(list + count, ram, ram_pages * sizeof list[0]);
 }
 
-void port_show_state(const struct state_piece *pieces, u32 count) {
-    static struct open_pages told;
+static struct open_pages told;
+
+static void show(const struct state_piece *pieces, u32 count) {
     if (!told.count)
         open_pages(&told, told_pages());
     u8 *to = told.at;
     for (u32 i = 0; i < count; to += pieces[i++].size)
         memcpy(to, pieces[i].at, pieces[i].size);
+}
+
+void port_show_state(const struct state_piece *pieces, u32 count) {
+    show(pieces, count);
     report("previrt: stopped, machine frame %u, %u pages of state", told.root_frame, told.count);
+}
+
+void port_show_log(const struct state_piece *piece) {
+    show(piece, 1);
+    report("previrt: logged, machine frame %u, %u pages of state", told.root_frame, told.count);
 }
 
 const struct machine_state *memory_await(u32 most_sites) {
@@ -231,11 +241,6 @@ const struct machine_state *memory_await(u32 most_sites) {
         got += port_receive(go_on + got, 1) == 1;
     }
     return (const struct machine_state *)arrived.at;
-}
-
-bool port_show_log(const struct state_piece *piece) {
-    (void)piece;
-    return false;
 }
 
 /* --- Windows --- */

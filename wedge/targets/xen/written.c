@@ -6,6 +6,7 @@
  */
 
 #include "core/port.h"
+#include "mmu/mmu.h"
 #include "xen.h"
 
 /* By page of guest RAM: how many writable mappings there are, and where the last one was made that all spaces have. */
@@ -60,6 +61,7 @@ void port_page_unmapped(u32 page) {
 }
 
 void port_ram_written(gpa_t address, u32 size) {
+    log_written(address, size);
     u32 last = (address.value + size - 1) >> 12;
     for (u32 page = address.value >> 12; page <= last; page++)
         forget(page);
