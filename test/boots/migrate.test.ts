@@ -220,7 +220,38 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
         'umount /m; losetup -d /dev/loop0; rmmod every minix loop sha256_generic libsha256 dummy; wc -l < /proc/modules',
         /^0\r$/m,
       );
+      const file = join(folder, 'state');
+      await request(control, { snapshot: { file, compress: false } });
+      const descriptor = openSync(file, 'r');
+      expect(readStateFile(descriptor).sites.filter(({ owner }) => owner !== 0)).toEqual([]);
+      closeSync(descriptor);
       await says('insmod /lib/every.ko', /every: init: \d+ operations, 0 fail/);
+      await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
+    'with a module that comes and goes all the time, in the middle of its initialization or end',
+    async () => {
+      const control = await start({ start: BARE, places: [], stay: 0 }, [], 'modules');
+      guest!.send('echo kept > /tmp/file; dmesg -n 8\n');
+      await guest!.expect(/guest# /, LIMIT);
+      guest!.send('(while [ ! -e /tmp/enough ]; do insmod /lib/every.ko quiet=1 && rmmod every; done) &\n');
+      await guest!.expect(/guest# /, LIMIT);
+      const stays = fc.sample(fc.integer({ min: 0, max: 200 }), { seed: SEED, numRuns: 12 });
+      for (const [index, stay] of stays.entries()) {
+        await setTimeout(stay);
+        const migrate = index % 2 ? BARE : HOSTED;
+        for (;;)
+          try {
+            await request<Moved>(control, { migrate });
+            break;
+          } catch (error) {
+            expect((error as Error).message).toMatch(/ is just /);
+          }
+      }
+      guest!.send('touch /tmp/enough; wait; wc -l < /proc/modules; dmesg | grep -c "every: .* fail"\n');
+      await guest!.expect(/^0\r\n0\r$/m, LIMIT);
       await hasKept();
     },
     TEST_LIMIT,
