@@ -133,7 +133,7 @@ const holds = ({ address: start, size }: ModuleMemory, address: number): boolean
  * @throws InputError if the list or a module cannot be understood, or one is just coming or going
  */
 export function loadedModules(machine: Stopped, list: GuestVirtual): LoadedModule[] {
-  return Array.from(headsOf(machine, list), ({ address, head }) => {
+  return [...headsOf(machine, list)].map(({ address, head }) => {
     const name = nameIn(head);
     if (viewOf(head).getUint32(STATE, true) === UNFORMED)
       throw new InputError(`module ${name} is just being loaded or unloaded`, AGAIN);
