@@ -1,16 +1,14 @@
 /** What may be asked of a run through its control socket, and who does it. */
 
-import { statSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { InputError } from '../elf/input-error.ts';
-import { writeStateFile } from '../machine/state-writer.ts';
 import { elsewhere } from '../migration/elsewhere.ts';
 import type { Round } from '../migration/rounds.ts';
 import type { Session, Stopped } from '../migration/session.ts';
 import type { ReceiveOptions } from '../targets/target.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
-import { replaceFile } from './files.ts';
+import { type Wanted, writeState } from './state-file.ts';
 import { findTarget, TARGETS } from './targets.ts';
 
 /** What of a run stays as it is when its guest moves. */
@@ -21,16 +19,6 @@ export interface Place {
   readonly target: string;
   readonly machine?: string | undefined;
   readonly domain?: 'dom0' | 'domU' | undefined;
-}
-
-/** Bytes of what stat counts. */
-const STAT_BLOCK = 512;
-
-/** A file that a snapshot is wanted in. */
-interface Wanted {
-  /** Absolute. */
-  readonly file: string;
-  readonly compress: boolean;
 }
 
 export interface Snapshot extends Stopped {
@@ -77,13 +65,8 @@ async function move(
   );
 }
 
-/** The state of the guest, in a file that only its owner may read. */
-function snapshot(session: Session, { file, compress }: Wanted): Promise<Snapshot> {
-  return session.standStill((machine) => {
-    replaceFile(file, 0o600, (descriptor) => writeStateFile(descriptor, machine, { compress }));
-    return { bytes: statSync(file).blocks * STAT_BLOCK };
-  });
-}
+const snapshot = (session: Session, wanted: Wanted): Promise<Snapshot> =>
+  session.standStill((machine) => ({ bytes: writeState(machine, wanted) }));
 
 /** @throws InputError from what it returns, for what is no request */
 export const answerer =
