@@ -102,7 +102,7 @@ static u32 hexadecimal(const u8 *digits, u32 count) {
 }
 
 void console_order(u8 letter) {
-    switch (letter) {
+    switch (letter & ~0x20) {
     case 'S': state_stop(); break;
     case 'G': state_go_on(); break;
     case 'L': state_log(); break;
