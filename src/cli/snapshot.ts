@@ -1,14 +1,17 @@
 /** `previrt snapshot`: writes the machine state of a guest to a file: of one that runs, or of one in the core of a domain. */
 
 import { statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { request } from './control.ts';
-import { inPlace } from './errors.ts';
+import { CliError, inPlace, systemError } from './errors.ts';
 import { withInput } from './files.ts';
 import type { Snapshot } from './requests.ts';
+import { type Wanted, writeState } from './state-file.ts';
 
 interface SnapshotFlags {
+  readonly xl?: true;
+  readonly end?: true;
   readonly output: string;
   readonly compress?: boolean;
   readonly json?: true;
@@ -18,7 +21,12 @@ export function registerSnapshot(program: Command): void {
   program
     .command('snapshot')
     .description("write a guest's machine state to a file")
-    .argument('<guest>', 'what its `previrt run` was given as --control; or a file of `xl dump-core`')
+    .argument(
+      '<guest>',
+      "what its `previrt run` was given as --control; or a file of `xl dump-core`; with --xl a domain's name",
+    )
+    .option('--xl', 'the guest is a domain of this Xen host')
+    .option('--end', 'with --xl: when the file is written the guest ends there, to go on elsewhere')
     .requiredOption('-o, --output <file>', 'the file')
     .option('--compress', 'smaller, and slower to write and to read')
     .option('--json', 'print the answer as JSON')
@@ -29,10 +37,10 @@ The guest stands still while it is written, and goes on. \`previrt resume\` take
 it up again, on any target, and \`previrt state\` shows what is in the file; so
 does gdb. The disk is not part of it: copy its image while nothing writes to it.
 
-From a Xen host of your own:
-  xl sysrq DOMAIN S          it stands still, and says so on its console
+On a Xen host --xl does what can be done by hand as well, with the file elsewhere:
+  xl sysrq DOMAIN S          the guest stands still, and says so on its console
   xl dump-core DOMAIN core
-  xl sysrq DOMAIN Q          it ends; or G, and it goes on
+  xl sysrq DOMAIN G          it goes on; or Q, and it ends
   previrt snapshot core -o state`,
     )
     .action(snapshot);
@@ -41,24 +49,41 @@ From a Xen host of your own:
 /** The path is a socket's, or a file's. */
 const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 
-async function snapshot(path: string, { output, compress = false, json }: SnapshotFlags): Promise<void> {
-  if (isFile(path)) {
-    const [{ coreState }, { writeState }] = await Promise.all([
-      import('../targets/xen/core.ts'),
-      import('./state-file.ts'),
-    ]);
-    const bytes = withInput(path, (core) =>
-      writeState(
-        inPlace(path, () => coreState(core)),
-        { file: output, compress },
-      ),
-    );
-    process.stdout.write(json ? `${JSON.stringify({ bytes })}\n` : `${output}: ${mebibytes(bytes)}\n`);
-    return;
-  }
-  const done = await request<Snapshot>(path, { snapshot: { file: resolve(output), compress } });
-  const text = `${output}: ${mebibytes(done.bytes)}; the guest stood still for ${Math.round(done.stopped)} ms\n`;
-  process.stdout.write(json ? `${JSON.stringify(done)}\n` : text);
+/** Of a guest in a core nobody knows how long it stood still. */
+type Written = Pick<Snapshot, 'bytes'> & Partial<Snapshot>;
+
+async function ofCore(path: string, wanted: Wanted): Promise<Written> {
+  const { coreState } = await import('../targets/xen/core.ts');
+  return withInput(path, (core) => ({
+    bytes: writeState(
+      inPlace(path, () => coreState(core)),
+      wanted,
+    ),
+  }));
 }
 
-const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+async function ofDomain(domain: string, end: boolean, wanted: Wanted): Promise<Written> {
+  const { standStillOnHost } = await import('../migration/xen-host.ts');
+  try {
+    return await standStillOnHost({ domain, end, folder: dirname(wanted.file) }, (machine) => ({
+      bytes: writeState(machine, wanted),
+    }));
+  } catch (error) {
+    throw systemError(error, 'write', wanted.file);
+  }
+}
+
+async function snapshot(guest: string, flags: SnapshotFlags): Promise<void> {
+  const { output, compress = false, xl, end = false, json } = flags;
+  if (end && !xl) throw new CliError('--end is for --xl', 'leave it out');
+  const wanted = { file: resolve(output), compress };
+  const done: Written = xl
+    ? await ofDomain(guest, end, wanted)
+    : isFile(guest)
+      ? await ofCore(guest, wanted)
+      : await request<Snapshot>(guest, { snapshot: wanted });
+  const still =
+    done.stopped === undefined ? '' : `; the guest stood still for ${Math.round(done.stopped)} ms`;
+  const text = `${output}: ${(done.bytes / 2 ** 20).toFixed(1)} MiB${still}\n`;
+  process.stdout.write(json ? `${JSON.stringify(done)}\n` : text);
+}

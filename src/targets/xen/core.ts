@@ -198,6 +198,13 @@ function firstFrom(sorted: Float64Array, least: number): number {
   return low;
 }
 
+/** The guest in the core does not stand still. */
+export class GuestRuns extends InputError {
+  constructor() {
+    super('the guest in it does not stand still', 'tell it to: xl sysrq DOMAIN S; then dump its core again');
+  }
+}
+
 interface Head {
   readonly magic: number;
   readonly version: number;
@@ -220,11 +227,7 @@ export function coreState(file: number): Machine {
     throw new InputError('the domain was not started from an image that previrt has made');
   if (head.version !== BOOT_VERSION)
     throw new InputError('the domain was started from an image of another version of previrt');
-  if (head.told_frame === 0)
-    throw new InputError(
-      'the guest in it does not stand still',
-      'tell it to: `xl sysrq DOMAIN S`; then dump its core again',
-    );
+  if (head.told_frame === 0) throw new GuestRuns();
   const machine = domainState(memory, { root: head.told_frame, pages: head.told_pages }, false);
   checkLimits(machine.state);
   return machine;
