@@ -38,8 +38,17 @@ const isPlace = (value: unknown): value is Place =>
   [undefined, 'dom0', 'domU'].includes(value.domain as string | undefined) &&
   (value.machine === undefined || isText(value.machine));
 
-const isWanted = (value: unknown): value is Wanted =>
-  isObject(value) && isText(value.file) && isAbsolute(value.file) && typeof value.compress === 'boolean';
+/** A file, and whether the guest is to end when it is written. */
+interface WantedSnapshot extends Wanted {
+  readonly end?: boolean;
+}
+
+const isWanted = (value: unknown): value is WantedSnapshot =>
+  isObject(value) &&
+  isText(value.file) &&
+  isAbsolute(value.file) &&
+  typeof value.compress === 'boolean' &&
+  [undefined, false, true].includes(value.end as boolean | undefined);
 
 /** A command of the shell that leads to another machine. */
 interface Way {
@@ -65,8 +74,8 @@ async function move(
   );
 }
 
-const snapshot = (session: Session, wanted: Wanted): Promise<Snapshot> =>
-  session.standStill((machine) => ({ bytes: writeState(machine, wanted) }));
+const snapshot = (session: Session, { end = false, ...wanted }: WantedSnapshot): Promise<Snapshot> =>
+  session.standStill((machine) => ({ bytes: writeState(machine, wanted) }), end);
 
 /** @throws InputError from what it returns, for what is no request */
 export const answerer =

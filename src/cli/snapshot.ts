@@ -26,16 +26,17 @@ export function registerSnapshot(program: Command): void {
       "what its `previrt run` was given as --control; or a file of `xl dump-core`; with --xl a domain's name",
     )
     .option('--xl', 'the guest is a domain of this Xen host')
-    .option('--end', 'with --xl: when the file is written the guest ends there, to go on elsewhere')
+    .option('--end', 'when the file is written the guest ends there, to go on elsewhere')
     .requiredOption('-o, --output <file>', 'the file')
     .option('--compress', 'smaller, and slower to write and to read')
     .option('--json', 'print the answer as JSON')
     .addHelpText(
       'after',
       `
-The guest stands still while it is written, and goes on. \`previrt resume\` takes
-it up again, on any target, and \`previrt state\` shows what is in the file; so
-does gdb. The disk is not part of it: copy its image while nothing writes to it.
+The guest stands still while it is written, and goes on, unless it is to --end.
+\`previrt resume\` takes it up again, on any target, and \`previrt state\` shows what
+is in the file; so does gdb. The disk is not part of it: copy its image while
+nothing writes to it.
 
 On a Xen host --xl does what can be done by hand as well, with the file elsewhere:
   xl sysrq DOMAIN S          the guest stands still, and says so on its console
@@ -75,13 +76,14 @@ async function ofDomain(domain: string, end: boolean, wanted: Wanted): Promise<W
 
 async function snapshot(guest: string, flags: SnapshotFlags): Promise<void> {
   const { output, compress = false, xl, end = false, json } = flags;
-  if (end && !xl) throw new CliError('--end is for --xl', 'leave it out');
   const wanted = { file: resolve(output), compress };
+  const core = !xl && isFile(guest);
+  if (core && end) throw new CliError('the guest in a core has no end', 'leave --end out');
   const done: Written = xl
     ? await ofDomain(guest, end, wanted)
-    : isFile(guest)
+    : core
       ? await ofCore(guest, wanted)
-      : await request<Snapshot>(guest, { snapshot: wanted });
+      : await request<Snapshot>(guest, { snapshot: { ...wanted, end } });
   const still =
     done.stopped === undefined ? '' : `; the guest stood still for ${Math.round(done.stopped)} ms`;
   const text = `${output}: ${(done.bytes / 2 ** 20).toFixed(1)} MiB${still}\n`;

@@ -4,18 +4,18 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { REPOSITORY } from '../../guests/cache.ts';
 import { type CpioEntry, cpioArchive } from '../../guests/linux/cpio.ts';
+import { checkDisk, makeDisk } from '../../guests/linux/disk.ts';
 import { buildInitramfs } from '../../guests/linux/initramfs.ts';
 import { buildKernel } from '../../guests/linux/kernel.ts';
 import { buildDom0, DOM0_VERSION } from '../../guests/xen/dom0.ts';
 import { buildXen } from '../../guests/xen/hypervisor.ts';
-import { request } from '../../src/cli/control.ts';
 import { RUN_STATUS } from '../../src/targets/target.ts';
 import { runXen } from '../../src/targets/xen/hypervisor.ts';
 import { withConsole } from '../xen/console.ts';
@@ -29,8 +29,12 @@ const MiB = 2 ** 20;
 /** Bytes of the initial domain's memory beside the guest's files, and of what a domain needs beside its own. */
 const DOM0_MEMORY = 256 * MiB;
 const DOMAIN_OVERHEAD = 16 * MiB;
-/** Bytes of the disk for the core of a domain of some 80 MiB. */
-const CORE_SIZE = 96 * MiB;
+/** The host's disk: where the guest's disk lies on it, and the core of a domain of some 80 MiB, in bytes. */
+const PARTITIONS = [
+  { start: 1 * MiB, size: 16 * MiB },
+  { start: 32 * MiB, size: 96 * MiB },
+] as const;
+const [DISK, CORE] = PARTITIONS;
 
 const folder = mkdtempSync(join(tmpdir(), 'previrt-host-'));
 const path = (name: string): string => join(folder, name);
@@ -48,18 +52,42 @@ function previrt(...args: string[]): string {
   return stdout;
 }
 
-/** A guest that counts, and has a file. */
+/** A disk with two partitions for Linux, of which the first has a content. */
+function makeHostDisk(content: Uint8Array): void {
+  const disk = Buffer.alloc(CORE.start + CORE.size);
+  const SECTOR = 512;
+  PARTITIONS.forEach(({ start, size }, index) => {
+    const entry = disk.subarray(446 + index * 16);
+    entry.writeUInt8(0x83, 4);
+    entry.writeUInt32LE(start / SECTOR, 8);
+    entry.writeUInt32LE(size / SECTOR, 12);
+  });
+  disk.writeUInt16LE(0xaa55, SECTOR - 2);
+  disk.set(content, DISK.start);
+  writeFileSync(path('host-disk'), disk);
+}
+
+/** What is in a partition now, in a file of its own. */
+function takePartition({ start, size }: (typeof PARTITIONS)[number], name: string): void {
+  writeFileSync(path(name), readFileSync(path('host-disk')).subarray(start, start + size));
+}
+
+/** A guest that counts, on its console and its disk, and has a file in its memory. */
 async function makeState(): Promise<void> {
   const { vmlinux } = await buildKernel('annotated', 'usual');
   const machine = ['--memory', '64M', '--cpu', 'pentium3', '--initrd', await buildInitramfs('glibc')];
-  guest = new Guest([vmlinux, ...machine, '--control', path('control')]);
+  mkdirSync(path('content'));
+  await makeDisk(path('disk'), DISK.size, path('content'));
+  guest = new Guest([vmlinux, ...machine, '--control', path('control'), '--disk', path('disk')]);
+  await guest.expect(/guest# /, LIMIT);
+  guest.send('mkdir -p /mnt && mount -t ext2 /dev/vda /mnt\n');
   await guest.expect(/guest# /, LIMIT);
   guest.send('echo kept > /tmp/file\n');
   await guest.expect(/guest# /, LIMIT);
-  guest.send('(n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.2; done) &\n');
+  guest.send('(n=0; while :; do n=$((n+1)); echo $n > /mnt/n; sync; echo tick $n; sleep 0.2; done) &\n');
   await guest.expect(/^tick 3\r$/m, LIMIT);
-  await request(path('control'), { snapshot: { file: path('state'), compress: false } });
-  await guest.close();
+  previrt('snapshot', 'control', '--end', '-o', 'state');
+  expect((await guest.end(LIMIT)).status).toBe(RUN_STATUS.done);
 }
 
 /** Does what host.sh says on a Xen host; what its console had. */
@@ -78,8 +106,6 @@ async function onHost(config: string): Promise<string> {
     file('script', readFileSync(join(REPOSITORY, 'test/xen/host.sh'))),
   ]);
   const memory = Number(/^memory = (\d+)$/m.exec(config)![1]) * MiB;
-  writeFileSync(path('core'), '');
-  truncateSync(path('core'), CORE_SIZE);
   const { status, output } = await withConsole('', async (console) =>
     runXen({
       xen: await buildXen(DOM0_VERSION),
@@ -88,9 +114,9 @@ async function onHost(config: string): Promise<string> {
       commandLine: 'console=hvc0 loglevel=3 panic=1',
       memory: DOM0_MEMORY + 2 * archive.length,
       spare: memory + DOMAIN_OVERHEAD,
-      disk: path('core'),
+      disk: path('host-disk'),
       console,
-      signal: AbortSignal.timeout(90_000),
+      signal: AbortSignal.timeout(TEST_LIMIT / 2),
     }),
   );
   expect(status, output).toBe(RUN_STATUS.done);
@@ -102,19 +128,29 @@ it(
   async () => {
     await makeState();
     previrt('burn', 'state', '--target', 'xen', '-o', 'guest');
-    const config = previrt('xl-config', 'guest').replace(path('guest'), '/guest/image');
+    const config = previrt('xl-config', 'guest', '--disk', '/dev/vda1').replace(
+      path('guest'),
+      '/guest/image',
+    );
+    makeHostDisk(readFileSync(path('disk')));
     const output = await onHost(config);
     const last = /^tick (\d+)\r?\nthe domain is gone\r?$/m.exec(output);
     expect(last, output).not.toBeNull();
 
+    takePartition(DISK, 'disk');
+    takePartition(CORE, 'core');
     previrt('snapshot', 'core', '-o', 'later');
-    guest = new Guest([path('later')], 'resume');
+    guest = new Guest([path('later'), '--disk', path('disk')], 'resume');
     const [, tick] = await guest.expect(/^tick (\d+)\r$/m, LIMIT);
     expect(Number(tick)).toBe(Number(last![1]) + 1);
-    guest.send('kill %1; cat /tmp/file\n');
+    guest.send(
+      `kill %1; cat /tmp/file; echo $(($(cat /mnt/n) >= ${tick})) on disk; umount /mnt && echo off\n`,
+    );
     await guest.expect(/^kept\r$/m, LIMIT);
+    await guest.expect(/^1 on disk\r\noff\r$/m, LIMIT);
     guest.send(`${POWER_OFF[0]}\n`);
     expect((await guest.end(LIMIT)).status).toBe(RUN_STATUS.done);
+    await checkDisk(path('disk'));
   },
   TEST_LIMIT,
 );

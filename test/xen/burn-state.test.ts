@@ -39,8 +39,8 @@ beforeAll(() => {
   folder.write('state', machine);
   folder.write('packed', machine, { compress: true });
   folder.write('disk', { ...machine, state: withDisk });
-  previrt('burn', '--help'); // makes the bundle
-}, 120_000);
+  previrt('burn', 'state', '--target', 'xen', '-o', 'guest'); // makes bundle and wedge
+}, 300_000);
 
 it('is a domain with the pages that are not zero, right below the wedge', () => {
   expect(previrt('burn', 'state', '--target', 'xen', '-o', 'guest')).toMatchObject({

@@ -1,6 +1,6 @@
 # What a person does on a Xen host of his own, in the initial domain that
 # guests/xen/init has set up: the guest of /guest/config goes on as a domain, its
-# core is dumped to the disk, and it ends.
+# core is dumped to the second partition of the disk, and it ends.
 said=/run/guest
 
 # Waits until a command succeeds.
@@ -38,9 +38,10 @@ await has '^tick' $((before + 3))
 # It leaves the host.
 xl sysrq guest s
 await has 'previrt: stopped' 2
-xl dump-core guest /dev/vda || fail 'xl dump-core failed'
+xl dump-core guest /dev/vda2 || fail 'xl dump-core failed'
 grep '^tick' $said | tail -n 1
 xl sysrq guest q
 gone() { ! xl domid guest; }
 await gone
+sync
 echo 'the domain is gone'
