@@ -10,11 +10,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { InputError } from '../elf/input-error.ts';
+import type { Features } from '../machine/features.ts';
 import { BLOCK_SIZE, fileRam } from '../machine/ram.ts';
 import { type Machine, usesDisk } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
 import { readStateFile } from '../machine/state-reader.ts';
-import { RUNS_THERE } from '../migration/elsewhere.ts';
+import { AWAITS_THERE, RUNS_THERE } from '../migration/elsewhere.ts';
 import { FRAMES, type Frame, FrameReader } from '../migration/wire.ts';
 import type { Incoming, ResumeOptions, RunningGuest, RunStatus, Target } from '../targets/target.ts';
 import { type Alone, hold } from './hold.ts';
@@ -99,6 +100,8 @@ export async function arrive(
     process.stderr.write(`${RUNS_THERE}\n`);
     surroundings.attach?.(guest);
   };
+  const comes = (features: Features): void =>
+    void process.stderr.write(`${AWAITS_THERE} ${features.join(' ')}\n`);
   try {
     const first = await wire.head();
     if (first.kind !== FRAMES.memory) throw new InputError('this is no guest: its RAM was not announced');
@@ -116,6 +119,7 @@ export async function arrive(
   }
 
   async function resumed(ramSize: number, surroundings: Alone): Promise<RunStatus> {
+    comes(target.features ?? []);
     const machine = await whole(wire, ramSize);
     checkDisk(machine, options.disk);
     connect();
@@ -126,6 +130,7 @@ export async function arrive(
   async function received(ramSize: number, surroundings: Alone): Promise<RunStatus> {
     const wrong = new AbortController();
     const bring = async (incoming: Incoming): Promise<void> => {
+      comes(incoming.features);
       const machine = await follow(wire, ramSize, incoming);
       checkDisk(machine, options.disk);
       await incoming.takeUp(machine);

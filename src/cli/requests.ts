@@ -69,7 +69,10 @@ async function move(
   return session.move(
     receive
       ? { receive: (ready) => (surroundings) => receive({ ...surroundings, ...lasting, domain, ready }) }
-      : { resume: (machine) => (surroundings) => resume({ ...surroundings, ...lasting, domain, machine }) },
+      : {
+          resume: (machine) => (surroundings) => resume({ ...surroundings, ...lasting, domain, machine }),
+          features: target.features,
+        },
     tell,
   );
 }

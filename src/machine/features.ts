@@ -30,6 +30,13 @@ const NAMES: Readonly<Record<(typeof FEATURE_WORDS)[number]['name'], Readonly<Re
   'd.1.eax': { 0: 'xsaveopt', 2: 'xgetbv1' },
 };
 
+/** The same features and some more, by their names. */
+export const featuresWith = (features: Features, more: readonly string[]): Features =>
+  FEATURE_WORDS.map(({ name }, index) => {
+    const bits = Object.entries(NAMES[name]).filter(([, feature]) => more.includes(feature));
+    return bits.reduce((word, [bit]) => (word | (1 << Number(bit))) >>> 0, features[index]!);
+  });
+
 /** The features that a guest knows of and a processor lacks, by their names. */
 export const missingFeatures = (known: Features, available: Features): string[] =>
   FEATURE_WORDS.flatMap(({ name }, index) => {

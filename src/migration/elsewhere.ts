@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { InputError } from '../elf/input-error.ts';
+import type { Features } from '../machine/features.ts';
 import { emptyRam } from '../machine/ram.ts';
 import type { Machine } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
@@ -22,6 +23,9 @@ import { writeStateFile } from '../machine/state-writer.ts';
 import { type Incoming, RUN_STATUS, type RunningGuest, type RunStatus } from '../targets/target.ts';
 import type { Destination, Surroundings } from './session.ts';
 import { memoryFrame, pagesFrame, stateHead } from './wire.ts';
+
+/** What the other end says when the guest can come, before the words of what its processor can do (FEATURE_WORDS). */
+export const AWAITS_THERE = 'previrt: awaits a guest, features';
 
 /** What the other end says once the guest runs there. */
 export const RUNS_THERE = 'previrt: runs here';
@@ -31,7 +35,7 @@ const there = (): never => {
 };
 
 /** Of a guest elsewhere nothing can be asked here. */
-const ELSEWHERE: RunningGuest = { reburn: there, stop: there, goOn: there, letGo: there };
+const ELSEWHERE: RunningGuest = { reburn: there, stop: there, goOn: there, letGo: there, features: there };
 
 /** The state in a file without a name, compressed: the way there is narrow. Its descriptor. */
 async function stateFile(machine: Machine): Promise<number> {
@@ -53,6 +57,8 @@ async function stateFile(machine: Machine): Promise<number> {
 /** The way to the other end. */
 interface There {
   readonly input: Writable;
+  /** What its processor can do, when the guest can come. */
+  readonly features: Promise<Features>;
   /** When it has ended. @throws InputError with its last words */
   readonly ended: Promise<never>;
 }
@@ -73,7 +79,9 @@ async function sendState(to: There, machine: Machine): Promise<void> {
 /** A place at the other end of the wire. */
 async function sendAhead(to: There, ramSize: number, ready: (incoming: Incoming) => void): Promise<void> {
   await send(to, memoryFrame(ramSize));
+  const features = await Promise.race([to.features, to.ended]);
   ready({
+    features,
     write: async (start, bytes) => send(to, await pagesFrame(start, bytes)),
     takeUp: (machine: WithoutRam) => sendState(to, { ...machine, ram: emptyRam(ramSize) }),
   });
@@ -92,6 +100,10 @@ async function run(
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
   let runs = false;
+  let awaits: (features: Features) => void;
+  const features = new Promise<Features>((resolve) => {
+    awaits = resolve;
+  });
   let words = 'the connection was closed';
   let text = '';
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
@@ -104,6 +116,9 @@ async function run(
         // Its end would be that of the guest there.
         (console.input as Readable).pipe(child.stdin, { end: false });
         attach(ELSEWHERE);
+      } else if (line.startsWith(AWAITS_THERE)) {
+        const words = line.slice(AWAITS_THERE.length).trim().split(' ');
+        awaits(words.map(Number));
       } else {
         words = line;
         writeSync(console.messages, `${line}\n`);
@@ -117,7 +132,7 @@ async function run(
       throw new InputError(words);
     });
     ended.catch(() => {}); // Seen below.
-    await begin({ input: child.stdin, ended }).catch(() => {}); // The same.
+    await begin({ input: child.stdin, features, ended }).catch(() => {}); // The same.
     const [status] = await closed;
     if (!runs) throw new InputError(words);
     return (status ?? RUN_STATUS.crash) as RunStatus;

@@ -10,6 +10,7 @@
 import { PassThrough } from 'node:stream';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { InputError } from '../elf/input-error.ts';
+import { type Features, missingFeatures } from '../machine/features.ts';
 import type { Machine } from '../machine/state.ts';
 import type { Reburned } from '../targets/command.ts';
 import type { GuestConsole, Incoming, RunningGuest, RunStatus } from '../targets/target.ts';
@@ -31,7 +32,7 @@ export type Start = (surroundings: Surroundings) => Promise<RunStatus>;
 /** Where a guest can go on: a run that awaits it, and gives `ready` its place; or one that starts when it stands still. */
 export type Destination =
   | { receive(ready: (incoming: Incoming) => void): Start }
-  | { resume(machine: Machine): Start };
+  | { resume(machine: Machine): Start; readonly features?: Features | undefined };
 
 export interface Stopped {
   /** How long the guest stood still, in milliseconds. */
@@ -176,7 +177,10 @@ export class Session {
    * @throws InputError if it does not arrive: nothing is left of it then
    */
   async #goAhead(to: Destination, tell: (round: Round) => void): Promise<Ahead | undefined> {
-    if (!('receive' in to)) return undefined;
+    if (!('receive' in to)) {
+      if (to.features) await this.#checkFeatures(to.features);
+      return undefined;
+    }
     let target: Run | undefined;
     try {
       const incoming = await within(
@@ -186,10 +190,22 @@ export class Session {
           target.ended.then(() => gone(new InputError('the guest has ended')), gone);
         }),
       );
+      await this.#checkFeatures(incoming.features);
       return { target: target!, incoming, rounds: await this.#copy(incoming, tell) };
     } catch (error) {
       throw await target?.kill(error);
     }
+  }
+
+  /** @throws InputError naming what the guest knows of and a processor lacks */
+  async #checkFeatures(available: Features): Promise<void> {
+    const known = await this.#run.ask((guest) => guest.features());
+    const missing = missingFeatures(known, available);
+    if (missing.length > 0)
+      throw new InputError(
+        `the processor there lacks what the guest knows it has: ${missing.join(', ')}`,
+        'start a guest that is to go anywhere with --cpu pentium3',
+      );
   }
 
   /** Copies in rounds, if the guest's memory can be had while it runs. */

@@ -3,6 +3,7 @@
  * target has. CONTROL_BYTE begins one; twice, it is the byte itself.
  */
 
+import type { Features } from '../machine/features.ts';
 import { domainMask } from '../substitution/burn-info.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 
@@ -28,6 +29,8 @@ export const STOP_COMMAND = command('S');
 export const GO_ON_COMMAND = command('G');
 /** Show which pages have been written to since this was asked last, and log those to come. */
 export const LOG_COMMAND = command('L');
+/** Tell what user code can see of the processor. */
+export const FEATURES_COMMAND = command('F');
 /** Log no more. */
 export const LOG_END_COMMAND = command('E');
 /** End the run, after that: the guest runs elsewhere. */
@@ -39,6 +42,14 @@ const LOGGED = /^previrt: logged, (.*)$/;
 const GOES_ON = 'previrt: goes on';
 const LOGS_NO_MORE = 'previrt: logs no more';
 const AWAITS = /^previrt: awaits a guest, (.*)$/;
+
+const FEATURES = /^previrt: features ((?:[0-9a-f]{8} ?)+)$/;
+
+/** FEATURE_WORDS, where a message of the wedge tells them. */
+export const featuresAnswer = (message: string): Features | undefined =>
+  FEATURES.exec(message)?.[1]
+    ?.split(' ')
+    .map((word) => Number.parseInt(word, 16));
 
 /** What the wedge says where a guest is awaited: where its memory belongs; nothing if a message is another one. */
 export const awaitsAnswer = (message: string): string | undefined => AWAITS.exec(message)?.[1];

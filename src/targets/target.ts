@@ -2,6 +2,7 @@
 
 import type { Readable } from 'node:stream';
 import type { ElfImage } from '../elf/image.ts';
+import type { Features } from '../machine/features.ts';
 import type { PageSet } from '../machine/page-set.ts';
 import type { Ram } from '../machine/ram.ts';
 import type { Machine, ProcessorName } from '../machine/state.ts';
@@ -50,6 +51,8 @@ export interface Written {
 
 /** A place that waits for a guest, whose memory comes before its state. */
 export interface Incoming {
+  /** What its processor can do. */
+  readonly features: Features;
   /** Whole pages, which were zero before they were first written. @throws InputError if they do not arrive */
   write(start: GuestPhysical, bytes: Uint8Array): void | Promise<void>;
   /** The guest goes on here: with what was written as its RAM. */
@@ -71,6 +74,8 @@ export interface RunningGuest {
   letGo(): void;
   /** From when this is first asked, what it writes to is logged: where the target can do that. Until it is stopped. */
   written?(): Promise<Written>;
+  /** What user code can see of its processor. */
+  features(): Promise<Features>;
   /** Ends that log without a stop. */
   forgetWritten?(): Promise<void>;
 }
@@ -127,6 +132,8 @@ export interface Check {
 
 export interface Target {
   readonly name: string;
+  /** What its processor can do, where no wedge says it. */
+  readonly features?: Features;
   /** Looks at the host without changing it. */
   check(): Promise<readonly Check[]>;
   /** @throws InputError if image or options cannot be run here */

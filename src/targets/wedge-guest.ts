@@ -4,10 +4,13 @@
  */
 
 import { InputError } from '../elf/input-error.ts';
+import type { Features } from '../machine/features.ts';
 import type { Machine } from '../machine/state.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 import {
   END_COMMAND,
+  FEATURES_COMMAND,
+  featuresAnswer,
   GO_ON_COMMAND,
   LOG_COMMAND,
   LOG_END_COMMAND,
@@ -74,7 +77,9 @@ export class WedgeGuest implements RunningGuest {
     const answer = stateAnswer(line);
     if (answer && 'goesOn' in answer) this.#runs();
     this.#awaited?.(line);
-    return [answer, reburnAnswer(line), logAnswer(line)].some((said) => said !== undefined);
+    return [answer, reburnAnswer(line), logAnswer(line), featuresAnswer(line)].some(
+      (said) => said !== undefined,
+    );
   }
 
   #ask<T>(command: Uint8Array, answer: (line: string) => T | undefined): Promise<T> {
@@ -103,6 +108,10 @@ export class WedgeGuest implements RunningGuest {
     const logged = this.#logs;
     this.#logs = false;
     return this.#wire.state(answer.stopped, logged);
+  }
+
+  features(): Promise<Features> {
+    return this.#ask(FEATURES_COMMAND, featuresAnswer);
   }
 
   async written(): Promise<Written> {

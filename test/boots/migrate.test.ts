@@ -89,6 +89,11 @@ function nameOf(pid: number): string {
   }
 }
 
+/** Ends a process, unless it has ended: the move was faster. */
+function kill(pid: number): void {
+  if (nameOf(pid)) process.kill(pid, 'SIGKILL');
+}
+
 /** The guest still has its file, and ends well. */
 async function hasKept(): Promise<void> {
   guest!.send('cat /tmp/file\n');
@@ -292,6 +297,11 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
     TEST_LIMIT * CIRCLES,
   );
   it(
+    'from a process and from Xen to bare metal, where it has never been',
+    () => travel({ start: HOSTED, places: [BARE, DOM0, BARE], stay: 1500 }),
+    TEST_LIMIT,
+  );
+  it(
     'from bare metal to Xen and back, and once more',
     () => travel({ start: BARE, places: [DOM0, BARE, HOSTED, BARE], stay: 1500 }),
     TEST_LIMIT,
@@ -353,7 +363,7 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       guest!.send('uptime > /tmp/before; echo kept > /tmp/file\n');
       await guest!.expect(/guest# /, LIMIT);
       await expect(request(control, { migrate: DOM0 })).rejects.toThrow(
-        'it did not go on there: this processor lacks what the guest knows it has',
+        /it did not go on there: the processor there lacks what the guest knows it has: .*avx/,
       );
       await hasKept();
     },
@@ -369,11 +379,11 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       await guest!.expect(/guest# /, LIMIT);
       const through = (command: string) => request<Moved>(control, { migrate: { through: command } });
       await expect(through('echo nobody is here >&2; exit 1')).rejects.toThrow('nobody is here');
-      await expect(through('head -c 300000 > /dev/null')).rejects.toThrow('the connection was closed');
-      await expect(through(`head -c 300000 | ${PREVIRT} resume -`)).rejects.toThrow(
+      await expect(through('head -c 32 > /dev/null')).rejects.toThrow('the connection was closed');
+      await expect(through(`stdbuf -o0 head -c 300000 | ${PREVIRT} resume -`)).rejects.toThrow(
         'before all of the state',
       );
-      await expect(through(`head -c 4000000 | ${PREVIRT} resume -`)).rejects.toThrow(
+      await expect(through(`stdbuf -o0 head -c 4000000 | ${PREVIRT} resume -`)).rejects.toThrow(
         'before all of the state',
       );
       await expect(through(`${PREVIRT} resume - --target nowhere`)).rejects.toThrow(/did not go on/);
@@ -413,7 +423,7 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       }
       // It takes some 30 ms until it awaits the memory, and that some 50 ms.
       await setTimeout(SEED % 80);
-      process.kill(which === 'that it comes from' ? source! : target, 'SIGKILL');
+      kill(which === 'that it comes from' ? source! : target);
       const said = await moved;
       if (which === 'that it comes from') {
         if (said !== 'moved') expect((await guest!.end(LIMIT)).status).toBe(RUN_STATUS.crash);
@@ -432,7 +442,7 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
     async () => {
       const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
       // 8 MiB a second: the first round takes two.
-      const slow = `while dd bs=1M count=1 iflag=fullblock 2>/dev/null; do sleep 0.125; done | ${PREVIRT} resume -`;
+      const slow = `while dd bs=64k count=16 2>/dev/null; do sleep 0.125; done | ${PREVIRT} resume -`;
       const moved = request(control, { migrate: { through: slow } });
       const refused = expect(moved).rejects.toThrow('the guest has ended');
       await setTimeout(1000);

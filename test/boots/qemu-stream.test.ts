@@ -11,7 +11,7 @@ import { buildKernel } from '../../guests/linux/kernel.ts';
 import { parseElf } from '../../src/elf/image.ts';
 import { InputError } from '../../src/elf/input-error.ts';
 import { linkOffset } from '../../src/machine/boot-plan.ts';
-import type { Machine, MachineState } from '../../src/machine/state.ts';
+import { type Machine, type MachineState, PROCESSORS } from '../../src/machine/state.ts';
 import {
   encodeStream,
   type MigrationStream,
@@ -60,8 +60,11 @@ afterAll(async () => {
 /** What a state is once it has been a stream. */
 function throughStream({ state, ram }: Machine): MachineState {
   const stream = readStream(bytesOf(toStream(template, { state, ram, sites: [] }, state.wall_time)));
-  return toMachineState(stream, { wallTime: state.wall_time, linkOffset: offset }).state;
+  return toMachineState(stream, { wallTime: state.wall_time, linkOffset: offset, features: state.features })
+    .state;
 }
+
+const features = PROCESSORS.pentium3;
 
 describe('a Linux on bare QEMU', () => {
   it('goes on from a stream that was made of its machine state', { timeout: LIVE_LIMIT }, async () => {
@@ -77,7 +80,7 @@ describe('a Linux on bare QEMU', () => {
       taken = stream;
       const read = readStream(stream);
       expect(bytesOf(read).equals(stream)).toBe(true);
-      const machine = toMachineState(read, { wallTime, linkOffset: offset });
+      const machine = toMachineState(read, { wallTime, linkOffset: offset, features });
       machines.push(machine);
       await guest.putBack(bytesOf(toStream(template, machine, now())));
       // It prints each number, so none is missing and none comes twice.
@@ -225,7 +228,8 @@ describe('a guest that uses what the virtual PC does not have', () => {
     );
     return { ...stream, sections };
   };
-  const take = (stream: MigrationStream) => () => toMachineState(stream, { wallTime: 0n, linkOffset: 0 });
+  const take = (stream: MigrationStream) => () =>
+    toMachineState(stream, { wallTime: 0n, linkOffset: 0, features });
 
   it('is refused by its name', () => {
     for (const [name, values, message] of CASES)
@@ -262,13 +266,13 @@ describe('a stream', () => {
   });
 
   it('before the first instruction, in real mode, is no guest to take over', () => {
-    expect(() => toMachineState(template, { wallTime: 0n, linkOffset: 0 })).toThrow(InputError);
+    expect(() => toMachineState(template, { wallTime: 0n, linkOffset: 0, features })).toThrow(InputError);
   });
 
   /** Reads it; nothing but an InputError may come of it. */
   function attempt(bytes: Uint8Array): void {
     try {
-      toMachineState(readStream(bytes), { wallTime: now(), linkOffset: 0 });
+      toMachineState(readStream(bytes), { wallTime: now(), linkOffset: 0, features });
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
     }

@@ -79,7 +79,11 @@ it.each([
         await setTimeout(100);
       for (let time = 0; time < TIMES; time++) {
         const copy = new Uint8Array(MEMORY);
-        const to: Incoming = { write: (start, bytes) => copy.set(bytes, start), takeUp: () => {} };
+        const to: Incoming = {
+          features: [],
+          write: (start, bytes) => copy.set(bytes, start),
+          takeUp: () => {},
+        };
         const told: Round[] = [];
         const rounds = await copyRounds(
           () => guest.written!(),

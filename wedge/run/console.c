@@ -106,6 +106,7 @@ void console_order(u8 letter) {
     case 'S': state_stop(); break;
     case 'G': state_go_on(); break;
     case 'L': state_log(); break;
+    case 'F': state_features(false); break;
     case 'E': state_log_end(); break;
     case 'Q': console_end(STATUS_DONE);
     }

@@ -34,6 +34,17 @@ static void take(void) {
     fpu_take(&state);
 }
 
+void state_features(bool all) {
+    static const u32 any[ARRAY_SIZE(feature_words)] = {[0 ... ARRAY_SIZE(feature_words) - 1] = ~0u};
+    u32 words[ARRAY_SIZE(feature_words)];
+    if (all)
+        cpu_limit_features(any, false);
+    cpu_features(words);
+    _Static_assert(ARRAY_SIZE(words) == 8, "as many are told");
+    report("previrt: features %x %x %x %x %x %x %x %x", words[0], words[1], words[2], words[3], words[4], words[5],
+           words[6], words[7]);
+}
+
 void state_log(void) {
     const struct state_piece piece = {log_bytes(), log_size()};
     port_show_log(&piece);

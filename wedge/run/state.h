@@ -25,6 +25,8 @@ void state_go_on(void);
  * behind the state, and a guest that goes on then keeps no log any more.
  */
 void state_log(void);
+/* Tells what user code can see of the processor; `all` before there is a guest: all that it could. */
+void state_features(bool all);
 void state_log_end(void);
 
 /*

@@ -66,6 +66,13 @@ const segmentFields = (name: string, value: Segment): Record<string, FieldValue>
   [`${name}.flags`]: value.attributes << 8,
 });
 
+/** In the type of a TSS (SDM vol. 3A, 7.2.2). */
+const BUSY = 2;
+
+/** The task register holds a busy TSS (SDM vol. 2B, LTR). QEMU keeps what the descriptor was before, and insists on that. */
+const task = (value: Segment): Segment => ({ ...value, attributes: value.attributes | BUSY });
+const taskInQemu = (value: Segment): Segment => ({ ...value, attributes: value.attributes & ~BUSY });
+
 /** With PAE paging the processor holds four entries; QEMU reads them from memory each time. */
 function pdpteOf(ram: Ram, cr0: number, cr3: number, cr4: number): bigint[] {
   if ((cr0 & CR0.PG) === 0 || (cr4 & CR4.PAE) === 0) return [0n, 0n, 0n, 0n];
@@ -109,7 +116,7 @@ export function cpuOf(stream: MigrationStream, ram: Ram): Cpu {
     halted: field(sectionOf(stream, 'cpu_common'), 'halted') === 0 ? 0 : 1,
     segments: range(SEGMENTS).map((index) => segment(cpu, `env.segs[${index}]`)),
     ldtr: segment(cpu, 'env.ldt'),
-    tr: segment(cpu, 'env.tr'),
+    tr: task(segment(cpu, 'env.tr')),
     gdtr: { base: field(cpu, 'env.gdt.base'), limit: field(cpu, 'env.gdt.limit') },
     idtr: { base: field(cpu, 'env.idt.base'), limit: field(cpu, 'env.idt.limit') },
     cr0,
@@ -276,7 +283,7 @@ export function cpuFields(
       'env.hflags': hflagsOf(cpu),
       ...Object.assign({}, ...cpu.segments.map((value, index) => segmentFields(`env.segs[${index}]`, value))),
       ...segmentFields('env.ldt', cpu.ldtr),
-      ...segmentFields('env.tr', cpu.tr),
+      ...segmentFields('env.tr', taskInQemu(cpu.tr)),
       'env.gdt.base': cpu.gdtr.base,
       'env.gdt.limit': cpu.gdtr.limit,
       'env.idt.base': cpu.idtr.base,

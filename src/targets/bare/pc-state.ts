@@ -5,8 +5,9 @@
  */
 
 import { InputError } from '../../elf/input-error.ts';
+import type { Features } from '../../machine/features.ts';
 import { checkRange, PAGE_SIZE, type Ram, type RamRange } from '../../machine/ram.ts';
-import { type Machine, type MachineState, PROCESSORS, usesDisk } from '../../machine/state.ts';
+import { type Machine, type MachineState, usesDisk } from '../../machine/state.ts';
 import { VIRTUAL_PC_VERSION } from '../../machine/virtual-pc.ts';
 import { guestPhysical } from '../../x86/address.ts';
 import { cpuFields, cpuOf, cpuSubsections, fpuOf } from './cpu-sections.ts';
@@ -144,13 +145,15 @@ export interface Taken {
   readonly wallTime: bigint;
   /** Guest-virtual minus guest-physical address of the kernel, as linked. */
   readonly linkOffset: number;
+  /** What user code could see of the processor. */
+  readonly features: Features;
 }
 
 /**
  * The machine that a stopped QEMU has written. Its kernel has its own bytes at all sites.
  * @throws InputError naming the section that is malformed, or what the virtual PC does not have
  */
-export function toMachineState(stream: MigrationStream, { wallTime, linkOffset }: Taken): Machine {
+export function toMachineState(stream: MigrationStream, { wallTime, linkOffset, features }: Taken): Machine {
   checkDevices(stream);
   const ram = ramOf(stream);
   const timer = sectionOf(stream, 'timer');
@@ -165,7 +168,7 @@ export function toMachineState(stream: MigrationStream, { wallTime, linkOffset }
     link_offset: linkOffset,
     domains: 0,
     ...fpuOf(stream),
-    features: PROCESSORS.pentium3,
+    features,
     cpu: cpuOf(stream, ram),
     devices: {
       i8259: [i8259Of(stream, 0), i8259Of(stream, 1)],

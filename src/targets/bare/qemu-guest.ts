@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InputError } from '../../elf/input-error.ts';
+import type { Features } from '../../machine/features.ts';
 import type { Stopped } from '../../machine/linux-modules.ts';
 import { moduleSites } from '../../machine/module-sites.ts';
 import type { Machine } from '../../machine/state.ts';
@@ -18,6 +19,8 @@ import type { Qmp } from './qmp.ts';
 
 /** What is known of a guest's kernel, which nothing in it tells. */
 export interface Known {
+  /** What user code can see of the processor. */
+  readonly features: Features;
   /** The kernel's own. */
   readonly sites: readonly OwnedPatchEntry[];
   /** Guest-virtual minus guest-physical address, as linked. */
@@ -91,13 +94,18 @@ export class QemuGuest implements RunningGuest {
     this.#end = end;
   }
 
+  async features(): Promise<Features> {
+    return this.#known.features;
+  }
+
   async reburn(): Promise<Reburned> {
     throw new InputError('bare runs the kernel as it is: there is nothing to burn');
   }
 
   async stop(): Promise<Machine> {
     await this.#qmp.execute('stop');
-    const stopped = { wallTime: wallTime(), linkOffset: this.#known.linkOffset };
+    const { linkOffset, features } = this.#known;
+    const stopped = { wallTime: wallTime(), linkOffset, features };
     try {
       const stream = readStream(await writeStream(this.#qmp, this.#folder));
       const machine = toMachineState(stream, stopped);

@@ -14,9 +14,10 @@ import { InputError } from '../../elf/input-error.ts';
 import { readSymbols } from '../../elf/symbols.ts';
 import type { BootPlan } from '../../machine/boot-plan.ts';
 import { linkOffset } from '../../machine/boot-plan.ts';
+import { featuresWith } from '../../machine/features.ts';
 import { firmware } from '../../machine/firmware.ts';
 import { LINUX_PANIC } from '../../machine/linux-boot.ts';
-import type { Machine } from '../../machine/state.ts';
+import { type Machine, PROCESSORS } from '../../machine/state.ts';
 import { DISK_SLOT } from '../../machine/virtual-pc.ts';
 import { readAllSites } from '../../sites/embedded.ts';
 import { readKallsyms } from '../../sites/kallsyms.ts';
@@ -52,6 +53,15 @@ const HIDDEN = ['apic', 'vme', 'mce', 'sep', 'mtrr', 'mca', 'pat', 'pse36'] as c
 const PROCESSOR = `pentium3,${HIDDEN.map((feature) => `-${feature}`)}`;
 /** With what programs of a guest that comes from elsewhere may have found there. */
 const RICHER = `${PROCESSOR},+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt`;
+/** The same as words of CPUID. */
+const RICHER_FEATURES = featuresWith(PROCESSORS.pentium3, [
+  'sse2',
+  'sse3',
+  'ssse3',
+  'sse4_1',
+  'sse4_2',
+  'popcnt',
+]);
 
 const machineWith = (processor: string): readonly string[] => [
   ...['-M', 'pc,acpi=off,hpet=off', '-cpu', processor, '-accel', 'tcg'],
@@ -266,6 +276,7 @@ function run(options: RunOptions): Promise<RunStatus> {
   const { memory, disk } = options;
   const kernel = unburnedKernel(options.elf);
   const known = {
+    features: PROCESSORS.pentium3,
     sites: readAllSites(kernel).map((site) => ({ ...patchEntry(site, PATCH_NOT_BURNED), owner: 0 })),
     linkOffset: linkOffset(kernel),
     modules: modulesList(kernel),
@@ -277,7 +288,8 @@ function run(options: RunOptions): Promise<RunStatus> {
 function resume({ machine, disk, elf, ...options }: ResumeOptions): Promise<RunStatus> {
   const { link_offset: linkOffset } = machine.state;
   const sites = machine.sites.filter(({ owner }) => owner === 0);
-  const known = { sites, linkOffset, modules: elf && modulesList(elf) };
+  const { features } = machine.state;
+  const known = { features, sites, linkOffset, modules: elf && modulesList(elf) };
   const beginning = { machine, disk, known, processor: RICHER, memory: machine.ram.size };
   return inFolder((folder) =>
     execute(folder, options, { ...beginning, plan: NO_PLAN, panicPattern: LINUX_PANIC }),
@@ -296,4 +308,4 @@ async function check(): Promise<readonly Check[]> {
   ];
 }
 
-export const qemuTarget: Target = { name: 'bare', check, run, resume };
+export const qemuTarget: Target = { name: 'bare', features: RICHER_FEATURES, check, run, resume };

@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { findSection, parseElf, sectionBytes } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { linkOffset } from '../../machine/boot-plan.ts';
+import type { Features } from '../../machine/features.ts';
 import { LINUX_PANIC } from '../../machine/linux-boot.ts';
 import { pageSetSize } from '../../machine/page-set.ts';
 import { fileRam, readFully } from '../../machine/ram.ts';
@@ -32,7 +33,7 @@ import { connect } from '../bare/console.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD, RAM_FD } from '../boot-layout.ts';
-import { awaitsAnswer, GO_ON_COMMAND, typed } from '../command.ts';
+import { awaitsAnswer, featuresAnswer, GO_ON_COMMAND, typed } from '../command.ts';
 import { arrivedParts, awaitedParts, resumeParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
 import {
@@ -208,7 +209,8 @@ const teller =
     readFully(file, into, ramSize + offset, 'the state');
 
 /** Pages that are written to the memory file of a wedge that awaits a guest. */
-const incoming = (memory: MemoryFile, takeUp: Incoming['takeUp']): Incoming => ({
+const incoming = (features: Features, memory: MemoryFile, takeUp: Incoming['takeUp']): Incoming => ({
+  features,
   write: (start, bytes) => {
     for (let done = 0; done < bytes.length; )
       done += writeSync(memory.descriptor, bytes, done, bytes.length - done, start + done);
@@ -304,8 +306,11 @@ async function execute(
   const commands = options.attach && connectCommands(options, child, ramSize, starts);
   const symbolize = messageFilter(options.elf, options.told);
   const ram = new MemoryFile();
+  let features: Features = [];
   const heard = (line: string): string => {
-    const place = awaited && awaitsAnswer(line.trimEnd());
+    if (!awaited) return line;
+    features = featuresAnswer(line.trimEnd()) ?? features;
+    const place = awaitsAnswer(line.trimEnd());
     if (!place) return line;
     const takeUp = (machine: WithoutRam): void => {
       awaited.state(machine);
@@ -313,7 +318,7 @@ async function execute(
     };
     try {
       ram.open(memoryPath(child.pid, place), 'r+');
-      awaited.ready(incoming(ram, takeUp));
+      awaited.ready(incoming(features, ram, takeUp));
       return '';
     } catch (error) {
       child.kill('SIGKILL');

@@ -19,9 +19,10 @@ import { mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
+import type { Features } from '../../machine/features.ts';
 import { substituted } from '../../substitution/select.ts';
 import { connect } from '../bare/console.ts';
-import { awaitsAnswer, GO_ON_COMMAND, typed } from '../command.ts';
+import { awaitsAnswer, featuresAnswer, GO_ON_COMMAND, typed } from '../command.ts';
 import {
   type GuestConsole,
   type ReceiveOptions,
@@ -273,11 +274,16 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     );
   const place = new MemoryFile();
   /** Takes out of the wedge's messages that it awaits the guest. */
+  let features: Features = [];
   const awaits = (line: string): string => {
+    features = featuresAnswer(line.trimEnd()) ?? features;
     const words = awaitsAnswer(line.trimEnd());
     if (!words || !run.ready) return line;
     try {
-      run.ready(awaitedPlace(qemu.pid, words, place, ramSize, () => input.write(GO_ON_COMMAND)));
+      run.ready({
+        features,
+        ...awaitedPlace(qemu.pid, words, place, ramSize, () => input.write(GO_ON_COMMAND)),
+      });
       return '';
     } catch (error) {
       order(RUN_STATUS.host);

@@ -85,7 +85,7 @@ export function awaitedPlace(
   memory: MemoryFile,
   ramSize: number,
   goOn: () => void,
-): Incoming {
+): Omit<Incoming, 'features'> {
   const machine = machineMemory(pid, memory, 'r+');
   const { state, ram } = openPages(machine, toldIn(words));
   const frames = ram(ramSize);

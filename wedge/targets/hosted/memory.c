@@ -121,6 +121,7 @@ void port_show_log(const struct state_piece *piece) {
 /* A guest that comes is written to RAM's file, by the launcher, before its state is in the boot file. */
 void memory_await(void) {
     u8 go_on[2];
+    state_features(true);
     report("previrt: awaits a guest, memory file %u", (u32)ram_fd);
     for (u32 got = 0; got < sizeof go_on; got++)
         if (host_read(0, go_on + got, 1) != 1)
