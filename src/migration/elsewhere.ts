@@ -24,6 +24,8 @@ import { type Incoming, RUN_STATUS, type RunningGuest, type RunStatus } from '..
 import type { Destination, Surroundings } from './session.ts';
 import { memoryFrame, pagesFrame, stateHead } from './wire.ts';
 
+const MESSAGE = 'previrt: ';
+
 /** What the other end says when the guest can come, before the words of what its processor can do (FEATURE_WORDS). */
 export const AWAITS_THERE = 'previrt: awaits a guest, features';
 
@@ -120,7 +122,8 @@ async function run(
         const words = line.slice(AWAITS_THERE.length).trim().split(' ');
         awaits(words.map(Number));
       } else {
-        words = line;
+        // What carries it may have last words too.
+        if (line.startsWith(MESSAGE) || !words.startsWith(MESSAGE)) words = line;
         writeSync(console.messages, `${line}\n`);
       }
   });

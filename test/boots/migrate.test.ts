@@ -46,6 +46,9 @@ const DISK_WORK = [
   '(n=0; while [ ! -e /tmp/enough ]; do n=$((n+1)); seq $n 9999 > /mnt/f$((n%8)); sync; seq $n 9999 | cmp - /mnt/f$((n%8)); done; echo over) > /tmp/differs 2>&1 &',
 ];
 
+/** A command that passes on what it gets, and one byte of it as another. */
+const FLIP = `${process.execPath} -e "let seen = 0; process.stdin.on('data', (bytes) => { const at = 2000000 - seen; if (at >= 0 && at < bytes.length) bytes[at] ^= 255; seen += bytes.length; process.stdout.write(bytes); })"`;
+
 /** What the work has come to, each line with what it has to say. */
 const CHECKS: readonly (readonly [string, RegExp])[] = [
   [
@@ -387,9 +390,17 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
         'before all of the state',
       );
       await expect(through(`${PREVIRT} resume - --target nowhere`)).rejects.toThrow(/did not go on/);
+      await expect(through(`${FLIP} | ${PREVIRT} resume -`)).rejects.toThrow(
+        /pages at 0x[0-9a-f]+ do not have their checksum|head of a frame does not have its/,
+      );
+      // There is no room there: blocks of 512 bytes, and a file has RAM, where no wedge waits for it.
+      await expect(through(`ulimit -f 1000; ${PREVIRT} resume - --target bare`)).rejects.toThrow(
+        /did not go on there: .*EFBIG/,
+      );
       // The way breaks when it has said that it runs, before that is heard: it ends there, and goes on here.
       const lost = join(folder, 'lost');
-      const unheard = `timeout 3 cat | ${PREVIRT} resume - --control ${lost} 2>/dev/null`;
+      const heard = "grep --line-buffered 'awaits a guest' >&2";
+      const unheard = `timeout 5 cat | ${PREVIRT} resume - --control ${lost} 2>&1 >/dev/null | ${heard}`;
       await expect(through(unheard)).rejects.toThrow('it did not go on there');
       while (existsSync(lost)) await setTimeout(10);
       const next = join(folder, 'next');
