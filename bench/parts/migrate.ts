@@ -135,7 +135,7 @@ async function run(folder: string): Promise<Result> {
         back.push(await moved({ target: 'hosted' }));
         return there;
       });
-      const xen = 'process to Xen, stopped, QEMU and Xen started meanwhile';
+      const xen = 'process to Xen, stopped';
       rows.push({ what: xen, value: forth, unit: 'ms', goal: GOALS.moveToXen });
       rows.push({ what: 'Xen to process, stopped', value: median(back), unit: 'ms' });
       const over: number[] = [];
