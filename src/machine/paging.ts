@@ -7,6 +7,7 @@ import { viewOf } from '../elf/codec.ts';
 import { type GuestPhysical, type GuestVirtual, guestPhysical, guestVirtual } from '../x86/address.ts';
 import type { Cpu } from './cpu.ts';
 import { PAGE_SIZE, type Ram } from './ram.ts';
+import type { Machine } from './state.ts';
 
 export interface Mapping {
   readonly virtual: GuestVirtual;
@@ -39,6 +40,8 @@ export type PagingMode = keyof typeof PAGING_MODES;
 export const pagingMode = ({ cr0, cr4 }: Cpu): PagingMode =>
   (cr0 & CR0_PG) === 0 ? 'off' : (cr4 & CR4_PAE) === 0 ? 'legacy' : 'pae';
 
+const hasLargePages = (cpu: Cpu): boolean => pagingMode(cpu) === 'pae' || (cpu.cr4 & CR4_PSE) !== 0;
+
 /** How tables are made up in one mode. */
 interface Format {
   /** Bytes of an entry. */
@@ -66,6 +69,15 @@ const FORMATS: Record<'legacy' | 'pae', Format> = {
     largeFrame: (entry) => entry & 0x000f_ffff_ffe0_0000n,
   },
 };
+
+/** An entry of a table; 0 if it does not lie in RAM. */
+function entryAt(ram: Ram, table: bigint, index: number, { entrySize }: Format): bigint {
+  const at = Number(table) + index * entrySize;
+  if (at + entrySize > ram.size) return 0n;
+  const bytes = new Uint8Array(8);
+  ram.read(guestPhysical(at), bytes.subarray(0, entrySize));
+  return viewOf(bytes).getBigUint64(0, true);
+}
 
 /** The present entries of a table and their numbers; none if it does not lie in RAM. */
 function* entriesOf(
@@ -106,7 +118,7 @@ function* pagesOf(cpu: Cpu, ram: Ram): Generator<Mapping> {
     writable: (rights & WRITABLE) !== 0n,
     supervisor: (rights & USER) === 0n,
   });
-  const hasLarge = mode === 'pae' || (cpu.cr4 & CR4_PSE) !== 0;
+  const hasLarge = hasLargePages(cpu);
   const directories = mode === 'legacy' ? [BigInt(cpu.cr3) | PRESENT] : cpu.pdpte;
   for (const [quarter, pointer] of directories.entries()) {
     if ((pointer & PRESENT) === 0n) continue;
@@ -119,6 +131,48 @@ function* pagesOf(cpu: Cpu, ram: Ram): Generator<Mapping> {
           yield page(base + number * PAGE_SIZE, entry & format.frame, PAGE_SIZE, entry & directoryEntry);
     }
   }
+}
+
+/** Where in RAM a guest-virtual address lies; undefined if it is not mapped there. */
+function translate(cpu: Cpu, ram: Ram, address: GuestVirtual): GuestPhysical | undefined {
+  const mode = pagingMode(cpu);
+  const inRam = (physical: number) => (physical < ram.size ? guestPhysical(physical) : undefined);
+  if (mode === 'off') return inRam(address);
+  const format = FORMATS[mode];
+  const pointer = mode === 'legacy' ? BigInt(cpu.cr3) | PRESENT : cpu.pdpte[Math.floor(address / 2 ** 30)]!;
+  if ((pointer & PRESENT) === 0n) return undefined;
+  const entries = 2 ** 12 / format.entrySize;
+  const inLarge = address % format.large;
+  const directoryEntry = entryAt(
+    ram,
+    pointer & format.frame,
+    Math.floor(address / format.large) % entries,
+    format,
+  );
+  if ((directoryEntry & PRESENT) === 0n) return undefined;
+  if (hasLargePages(cpu) && (directoryEntry & LARGE) !== 0n)
+    return inRam(Number(format.largeFrame(directoryEntry)) + inLarge);
+  const entry = entryAt(ram, directoryEntry & format.frame, Math.floor(inLarge / PAGE_SIZE), format);
+  return (entry & PRESENT) === 0n ? undefined : inRam(Number(entry & format.frame) + (address % PAGE_SIZE));
+}
+
+/** What lies at a guest-virtual address, by the current page tables; undefined unless all of it is mapped to RAM. */
+export function readVirtual(
+  { state: { cpu }, ram }: Pick<Machine, 'state' | 'ram'>,
+  address: GuestVirtual,
+  size: number,
+): Uint8Array | undefined {
+  if (address + size > 2 ** 32) return undefined;
+  const bytes = new Uint8Array(size);
+  for (let done = 0; done < size; ) {
+    const at = guestVirtual(address + done);
+    const physical = translate(cpu, ram, at);
+    if (physical === undefined) return undefined;
+    const count = Math.min(PAGE_SIZE - (at % PAGE_SIZE), size - done);
+    ram.read(physical, bytes.subarray(done, done + count));
+    done += count;
+  }
+  return bytes;
 }
 
 /** Everything the current page tables map to RAM, ascending by virtual address, in runs as long as they go. */

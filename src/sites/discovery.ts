@@ -8,8 +8,8 @@
  * or from a branch elsewhere count; the other bytes are reported.
  */
 
-import { Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind } from 'iced-x86';
-import { codeSections, type ElfImage, type Section, sectionBytes } from '../elf/image.ts';
+import { Decoder, DecoderOptions, FlowControl, Instruction, Code as InstructionCode, OpKind } from 'iced-x86';
+import { codeSections, type ElfImage, sectionBytes } from '../elf/image.ts';
 import { InputError } from '../elf/input-error.ts';
 import { EM, ET } from '../elf/structs.ts';
 import { readSymbols } from '../elf/symbols.ts';
@@ -38,18 +38,37 @@ export interface Discovery {
   readonly unproven: readonly Unproven[];
 }
 
-interface Start {
+/** Where a function starts, as a symbol tells. */
+export interface Start {
   readonly address: number;
   readonly name: string;
 }
 
-const holds = ({ sh_addr, sh_size }: Section, address: number): boolean =>
-  address >= sh_addr && address < sh_addr + sh_size;
+/** Code, wherever it lies. */
+export interface Code {
+  /** Guest-virtual. */
+  readonly address: number;
+  readonly bytes: Uint8Array;
+  /** Of its section. */
+  readonly name: string;
+  /** In the file; 0 without one. */
+  readonly offset: number;
+}
+
+const holds = ({ address: start, bytes }: Code, address: number): boolean =>
+  address >= start && address < start + bytes.length;
+
+const codeOf = (elf: ElfImage): Code[] =>
+  codeSections(elf).map((section) => ({
+    address: section.sh_addr,
+    bytes: sectionBytes(elf, section),
+    name: section.name,
+    offset: section.sh_offset,
+  }));
 
 /** Where functions start: by the symbol table, or else by the kernel's own. */
-function functionStarts(elf: ElfImage): Start[] {
-  const code = codeSections(elf);
-  const inCode = (address: number): boolean => code.some((section) => holds(section, address));
+function functionStarts(elf: ElfImage, code: readonly Code[]): Start[] {
+  const inCode = (address: number): boolean => code.some((one) => holds(one, address));
   const symbols = readSymbols(elf);
   const named =
     symbols.length > 0
@@ -59,8 +78,7 @@ function functionStarts(elf: ElfImage): Start[] {
 }
 
 interface Decoded {
-  readonly elf: ElfImage;
-  readonly section: Section;
+  readonly code: Code;
   readonly decoder: Decoder;
   /** For each byte the length of the instruction that starts there, or 0. */
   readonly lengths: Uint8Array;
@@ -69,23 +87,22 @@ interface Decoded {
 }
 
 interface Run {
-  readonly code: Decoded;
-  /** Offsets in the section. */
+  readonly decoded: Decoded;
+  /** Offsets in the code. */
   readonly start: number;
   readonly end: number;
   readonly name: string;
 }
 
-function runsOf(code: Decoded, starts: readonly Start[]): Run[] {
-  const { sh_addr, sh_size } = code.section;
+function runsOf(decoded: Decoded, starts: readonly Start[]): Run[] {
+  const { code } = decoded;
   const names = new Map<number, string>([[0, '']]);
-  for (const { address, name } of starts)
-    if (address >= sh_addr && address < sh_addr + sh_size) names.set(address - sh_addr, name);
+  for (const { address, name } of starts) if (holds(code, address)) names.set(address - code.address, name);
   const cuts = [...names.keys()].sort((a, b) => a - b);
   return cuts.map((start, index) => ({
-    code,
+    decoded,
     start,
-    end: cuts[index + 1] ?? sh_size,
+    end: cuts[index + 1] ?? code.bytes.length,
     name: names.get(start)!,
   }));
 }
@@ -97,11 +114,11 @@ const NEAR_BRANCHES: ReadonlySet<OpKind> = new Set([
 ]);
 
 /** Decodes the instruction at an offset; false if there is none that ends by `end`. */
-function decodeAt({ section, decoder }: Decoded, offset: number, end: number, into: Instruction): boolean {
+function decodeAt({ code, decoder }: Decoded, offset: number, end: number, into: Instruction): boolean {
   decoder.position = offset;
-  decoder.ip = BigInt(section.sh_addr + offset);
+  decoder.ip = BigInt(code.address + offset);
   decoder.decodeOut(into);
-  return into.code !== Code.INVALID && decoder.position <= end;
+  return into.code !== InstructionCode.INVALID && decoder.position <= end;
 }
 
 const branchTarget = (instruction: Instruction): number | undefined =>
@@ -118,14 +135,14 @@ const ENDS: ReadonlySet<FlowControl> = new Set([
 
 /** Sweeps a run from its start. False if it does not come out even; then its branches do not count. */
 function sweep(
-  { code, start, end }: Run,
+  { decoded, start, end }: Run,
   instruction: Instruction,
   onBranch: (target: number) => void,
 ): boolean {
   const targets: number[] = [];
-  for (let at = start; at < end; at += code.lengths[at]!) {
-    if (!decodeAt(code, at, end, instruction)) return false;
-    code.lengths[at] = instruction.length;
+  for (let at = start; at < end; at += decoded.lengths[at]!) {
+    if (!decodeAt(decoded, at, end, instruction)) return false;
+    decoded.lengths[at] = instruction.length;
     const target = branchTarget(instruction);
     if (target !== undefined) targets.push(target);
   }
@@ -134,7 +151,7 @@ function sweep(
 }
 
 /** Whether a branch leads into the middle of an instruction: then one of the two is no code. */
-function hasTargetInside({ code: { lengths, targets }, start, end }: Run): boolean {
+function hasTargetInside({ decoded: { lengths, targets }, start, end }: Run): boolean {
   for (let at = start; at < end; at++) if (targets[at] && lengths[at] === 0) return true;
   return false;
 }
@@ -144,17 +161,17 @@ function hasTargetInside({ code: { lengths, targets }, start, end }: Run): boole
  * and from branches elsewhere, and returns the rest. An undefined instruction
  * ends a path, as ud2 does.
  */
-function descend({ code, start, end, name }: Run, instruction: Instruction): Unproven[] {
-  const { lengths, targets, section } = code;
+function descend({ decoded, start, end, name }: Run, instruction: Instruction): Unproven[] {
+  const { lengths, targets, code } = decoded;
   lengths.fill(0, start, end);
   const open = [start];
   for (let at = start + 1; at < end; at++) if (targets[at]) open.push(at);
   while (open.length > 0) {
     for (let at = open.pop()!; at >= start && at < end && lengths[at] === 0; ) {
-      if (!decodeAt(code, at, end, instruction)) break;
+      if (!decodeAt(decoded, at, end, instruction)) break;
       lengths[at] = instruction.length;
       const target = branchTarget(instruction);
-      if (target !== undefined) open.push(target - section.sh_addr);
+      if (target !== undefined) open.push(target - code.address);
       if (ENDS.has(instruction.flowControl)) break;
       at += instruction.length;
     }
@@ -165,7 +182,7 @@ function descend({ code, start, end, name }: Run, instruction: Instruction): Unp
   for (let at = start; at <= end; at++) {
     const length = at < end ? lengths[at]! : 0;
     if (length === 0 && at < end) continue;
-    if (at > covered) rest.push({ address: section.sh_addr + covered, length: at - covered, function: name });
+    if (at > covered) rest.push({ address: code.address + covered, length: at - covered, function: name });
     if (at === end) break;
     // Where two instructions share bytes, neither may be changed.
     if (at < covered) lengths[last] = lengths[at] = 0;
@@ -189,74 +206,86 @@ function checkImage(elf: ElfImage): void {
 /** @throws InputError unless the image is a linked 32-bit x86 kernel that says where its functions start */
 export function discoverSites(elf: ElfImage): Discovery {
   checkImage(elf);
-  const starts = functionStarts(elf);
+  const code = codeOf(elf);
+  const starts = functionStarts(elf, code);
   if (starts.length === 0)
     throw new InputError(
       'neither a symbol table nor kallsyms says where functions start',
       'take a kernel with CONFIG_KALLSYMS, or its vmlinux with symbols',
     );
-  const sections = codeSections(elf).map(
-    (section): Decoded => ({
-      elf,
-      section,
-      decoder: new Decoder(32, sectionBytes(elf, section), DecoderOptions.None),
-      lengths: new Uint8Array(section.sh_size),
-      targets: new Uint8Array(section.sh_size),
+  return {
+    ...discoverIn(code, starts, Number.POSITIVE_INFINITY),
+    functions: new Map([...starts].reverse().map(({ name, address }) => [name, address])),
+  };
+}
+
+/**
+ * The sensitive instructions of code that says where its functions start. 32-bit code.
+ * @throws InputError if they are more than `most`
+ */
+export function discoverIn(
+  code: readonly Code[],
+  starts: readonly Start[],
+  most: number,
+): Omit<Discovery, 'functions'> {
+  const all = code.map(
+    (one): Decoded => ({
+      code: one,
+      decoder: new Decoder(32, one.bytes, DecoderOptions.None),
+      lengths: new Uint8Array(one.bytes.length),
+      targets: new Uint8Array(one.bytes.length),
     }),
   );
   const instruction = new Instruction();
   try {
-    const runs = sections.flatMap((code) => runsOf(code, starts));
+    const runs = all.flatMap((decoded) => runsOf(decoded, starts));
     const markTarget = (address: number): void => {
-      const code = sections.find(({ section }) => holds(section, address));
-      if (code) code.targets[address - code.section.sh_addr] = 1;
+      const decoded = all.find(({ code }) => holds(code, address));
+      if (decoded) decoded.targets[address - decoded.code.address] = 1;
     };
     const swept = new Set(runs.filter((run) => sweep(run, instruction, markTarget)));
     const unproven = runs
       .filter((run) => !swept.has(run) || hasTargetInside(run))
       .flatMap((run) => descend(run, instruction));
-    const sites = runs.flatMap((run) => sitesOf(run, instruction));
+    const sites: Site[] = [];
+    for (const run of runs)
+      for (const site of sitesOf(run, instruction))
+        if (sites.push(site) > most) throw new InputError(`more than ${most} sensitive instructions`);
     return {
       sites: sites.sort((a, b) => a.address - b.address),
-      functions: new Map([...starts].reverse().map(({ name, address }) => [name, address])),
-      instructions: sections.reduce(
-        (sum, { lengths }) => sum + lengths.filter((length) => length > 0).length,
-        0,
-      ),
-      bytes: sections.reduce((sum, { section }) => sum + section.sh_size, 0),
+      instructions: all.reduce((sum, { lengths }) => sum + lengths.filter((length) => length > 0).length, 0),
+      bytes: all.reduce((sum, { code: { bytes } }) => sum + bytes.length, 0),
       unproven,
     };
   } finally {
-    for (const { decoder } of sections) decoder.free();
+    for (const { decoder } of all) decoder.free();
     instruction.free();
   }
 }
 
 /** The sensitive instructions among the decoded ones of a run. */
-function sitesOf({ code, start, end, name }: Run, instruction: Instruction): Site[] {
-  const { section, lengths } = code;
-  const bytes = sectionBytes(code.elf, section);
-  const sites: Site[] = [];
+function* sitesOf({ decoded, start, end, name }: Run, instruction: Instruction): Generator<Site> {
+  const { code, lengths } = decoded;
+  let record = 0;
   for (let at = start; at < end; at++) {
     const length = lengths[at]!;
     if (length === 0) continue;
-    decodeAt(code, at, end, instruction);
+    decodeAt(decoded, at, end, instruction);
     const kind = kindOfCode(instruction.code);
     if (kind)
-      sites.push({
-        record: sites.length,
-        address: guestVirtual(section.sh_addr + at),
-        offset: fileOffset(section.sh_offset + at),
+      yield {
+        record: record++,
+        address: guestVirtual(code.address + at),
+        offset: fileOffset(code.offset + at),
         length,
         widening: 0,
         domain: SITE_KINDS[kind].domain,
         kind,
         flags: 0,
-        original: bytes.slice(at, at + length),
+        original: code.bytes.slice(at, at + length),
         operation: operationOf(instruction),
-        section: section.name,
+        section: code.name,
         function: name,
-      });
+      };
   }
-  return sites;
 }

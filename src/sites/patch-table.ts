@@ -64,7 +64,13 @@ export interface PatchEntry {
   readonly original: Uint8Array;
 }
 
-export const patchEntry = (site: Site, entry: number): PatchEntry => ({
+/** What the table takes from a site. */
+export type PatchedSite = Pick<
+  Site,
+  'address' | 'length' | 'widening' | 'domain' | 'kind' | 'flags' | 'original'
+>;
+
+export const patchEntry = (site: PatchedSite, entry: number): PatchEntry => ({
   address: site.address,
   length: site.length,
   widening: site.widening,

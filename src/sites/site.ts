@@ -15,7 +15,7 @@ import {
   sectionBytes,
 } from '../elf/image.ts';
 import { InputError } from '../elf/input-error.ts';
-import { ET } from '../elf/structs.ts';
+import { type ElfClass, ET } from '../elf/structs.ts';
 import { type FunctionMap, functionMap, readSymbols } from '../elf/symbols.ts';
 import { type FileOffset, fileOffset, type GuestVirtual, guestVirtual } from '../x86/address.ts';
 import { DOMAINS, type DomainName, SITE_KINDS, type SiteKindName } from '../x86/site-kinds.ts';
@@ -113,6 +113,48 @@ export function readSites(elf: ElfImage): Site[] {
   }
 }
 
+/** A record as it stands there. */
+export interface SiteRecord {
+  readonly distance: number;
+  readonly length: number;
+  readonly widening: number;
+  /** DOMAINS and SITE_KINDS by number. */
+  readonly domain: number;
+  readonly kind: number;
+  readonly flags: number;
+  readonly version: number;
+}
+
+export const recordAt = (view: DataView, at: number): SiteRecord => ({
+  distance: view.getInt32(at, true),
+  length: view.getUint8(at + 4),
+  widening: view.getUint8(at + 5),
+  domain: view.getUint8(at + 6),
+  kind: view.getUint8(at + 7),
+  flags: view.getUint16(at + 8, true),
+  version: view.getUint16(at + 10, true),
+});
+
+/** What a record says, wherever it leads; or what is wrong with it. */
+export function meaningOf(
+  { length, domain: domainId, kind: kindId, flags, version }: SiteRecord,
+  width: ElfClass,
+): Pick<Site, 'domain' | 'kind'> | string {
+  if (version !== SITE_RECORD_VERSION) return `has version ${version}, not ${SITE_RECORD_VERSION}`;
+  const domain = DOMAIN_BY_ID.get(domainId);
+  if (!domain) return `has the unknown domain ${domainId}`;
+  const kind = kindById(kindId);
+  if (!kind) return `has the unknown kind ${kindId}`;
+  if (SITE_KINDS[kind].domain !== domain) return `says domain ${domain}, which kind ${kind} is not in`;
+  if ((flags & ~KNOWN_FLAGS) !== 0) return `has unknown flags 0x${(flags & ~KNOWN_FLAGS).toString(16)}`;
+  if (((flags & SITE_FLAGS.long) !== 0) !== (width === 64))
+    return `is for ${width === 64 ? 32 : 64}-bit code in a ${width}-bit file`;
+  const least = flags & SITE_FLAGS.absolute ? SLOT_LENGTH_ABSOLUTE : SLOT_LENGTH;
+  if (length < least || length > MAX_INSTRUCTION_LENGTH)
+    return `has a slot of ${length} bytes; ${least} to ${MAX_INSTRUCTION_LENGTH} are possible`;
+  return { domain, kind };
+}
+
 function readRecord(
   elf: ElfImage,
   section: Section,
@@ -123,29 +165,17 @@ function readRecord(
   functions: FunctionMap,
 ): Site {
   const at = record * SITE_RECORD_SIZE;
-  const distance = view.getInt32(at, true);
-  const sum = section.sh_addr + at + distance;
+  const fields = recordAt(view, at);
+  const { length, widening, flags } = fields;
+  const sum = section.sh_addr + at + fields.distance;
   const address = elf.class === 32 ? sum >>> 0 : sum;
-  const length = view.getUint8(at + 4);
-  const widening = view.getUint8(at + 5);
-  const domainId = view.getUint8(at + 6);
-  const kindId = view.getUint8(at + 7);
-  const flags = view.getUint16(at + 8, true);
-  const version = view.getUint16(at + 10, true);
   const fail = (problem: string): never => {
     throw new InputError(`site record ${record} (${formatAddress(address)}) ${problem}`);
   };
 
-  if (version !== SITE_RECORD_VERSION) fail(`has version ${version}, not ${SITE_RECORD_VERSION}`);
-  const domain = DOMAIN_BY_ID.get(domainId) ?? fail(`has the unknown domain ${domainId}`);
-  const kind = kindById(kindId) ?? fail(`has the unknown kind ${kindId}`);
-  if (SITE_KINDS[kind].domain !== domain) fail(`says domain ${domain}, which kind ${kind} is not in`);
-  if ((flags & ~KNOWN_FLAGS) !== 0) fail(`has unknown flags 0x${(flags & ~KNOWN_FLAGS).toString(16)}`);
-  if (((flags & SITE_FLAGS.long) !== 0) !== (elf.class === 64))
-    fail(`is for ${elf.class === 64 ? 32 : 64}-bit code in a ${elf.class}-bit file`);
-  const least = flags & SITE_FLAGS.absolute ? SLOT_LENGTH_ABSOLUTE : SLOT_LENGTH;
-  if (length < least || length > MAX_INSTRUCTION_LENGTH)
-    fail(`has a slot of ${length} bytes; ${least} to ${MAX_INSTRUCTION_LENGTH} are possible`);
+  const meaning = meaningOf(fields, elf.class);
+  if (typeof meaning === 'string') return fail(meaning);
+  const { domain, kind } = meaning;
 
   const range =
     ranges.find(
@@ -174,7 +204,7 @@ function readRecord(
 }
 
 /** What the slot does, or undefined if it is not exactly the recorded instruction. */
-function decodeSlot(
+export function decodeSlot(
   decoder: Decoder,
   position: number,
   slot: Uint8Array,

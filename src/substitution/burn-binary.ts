@@ -66,7 +66,7 @@ export interface BinaryBurnChoice {
   readonly file: Uint8Array;
 }
 
-const silent = ({ kind }: Site): boolean => SILENT_KINDS.has(kind);
+export const silent = ({ kind }: Pick<Site, 'kind'>): boolean => SILENT_KINDS.has(kind);
 
 /** Where the kernel copies trapping instructions to. */
 function copiesOf(site: Site, alternatives: readonly Alternative[]): PatchEntry[] {

@@ -1,10 +1,12 @@
 /** The guest's own page tables, walked as the processor would. */
 
+import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { viewOf } from '../../src/elf/codec.ts';
 import type { Cpu } from '../../src/machine/cpu.ts';
-import { ramMappings } from '../../src/machine/paging.ts';
+import { ramMappings, readVirtual } from '../../src/machine/paging.ts';
 import { memoryRam, PAGE_SIZE } from '../../src/machine/ram.ts';
+import { guestVirtual } from '../../src/x86/address.ts';
 import { CR0_PG, CR4, emptyState, KERNEL_BASE, machineOf, PAGINGS, StateFolder } from './state-fixture.ts';
 
 const MIB = 2 ** 20;
@@ -125,4 +127,56 @@ it('of more mappings than a file takes, those of the kernel stay', () => {
   const last = bytes.length - 32;
   expect(viewOf(bytes).getUint32(last + 8, true)).toBe(KERNEL_BASE);
   folder.read('state', ({ state }) => expect(state.cpu.cr3).toBe(0x1000));
+});
+
+describe('reading by guest-virtual address', () => {
+  const entry = fc.tuple(
+    fc.nat(1023),
+    fc.nat(0x3f),
+    fc.constantFrom(0, PRESENT, PRESENT | WRITABLE | USER, PRESENT | LARGE),
+  );
+  it.each(['32-bit', 'PAE'])('%s paging: finds what is mapped, and nothing else', (paging) => {
+    const wide = paging === 'PAE';
+    const cpu = wide
+      ? { cr0: CR0_PG, cr4: CR4.PAE, pdpte: [0x1001n, 0n, 0x1001n, 0x2001n] }
+      : { cr0: CR0_PG, cr4: CR4.PSE, cr3: 0x1000 };
+    fc.assert(
+      fc.property(fc.array(entry, { maxLength: 40 }), fc.array(fc.nat(2 ** 32 - 1)), (entries, addresses) => {
+        const ram = Uint8Array.from({ length: 0x3_0000 }, (_, at) => (at * 7) ^ (at >> 12));
+        ram.fill(0, 0x1000, 0x4000);
+        const view = viewOf(ram);
+        for (const [index, frame, flags] of entries)
+          for (const table of [0x1000, 0x2000, 0x3000])
+            view.setUint32(table + (wide ? 8 * (index >> 1) : 4 * index), (frame << 12) | flags, true);
+        const machine = machineOf(ram, cpu);
+        const mappings = ramMappings(machine.state.cpu, machine.ram);
+        const edges = mappings
+          .slice(0, 30)
+          .flatMap(({ virtual, size }) => [virtual, virtual + size - 1, virtual + size]);
+        for (const address of [...edges, ...addresses]) {
+          const mapping = mappings.find(
+            ({ virtual, size }) => address >= virtual && address < virtual + size,
+          );
+          const byte = mapping && ram[mapping.physical + address - mapping.virtual];
+          expect(readVirtual(machine, guestVirtual(address), 1)?.[0]).toBe(byte);
+        }
+      }),
+    );
+  });
+
+  it('goes on from page to page, wherever they lie, and not into a hole', () => {
+    const ram = tables([
+      [1, 0x9000 | PRESENT],
+      [2, 0x8000 | PRESENT],
+    ]);
+    ram.fill(9, 0x9000, 0xa000).fill(8, 0x8000, 0x9000);
+    const read = (address: number, size: number) =>
+      readVirtual(machineOf(ram, LEGACY), guestVirtual(address), size);
+    expect(read(0x1ffe, 4)).toEqual(Uint8Array.from([9, 9, 8, 8]));
+    expect(read(0x1000, 0x2000)).toHaveLength(0x2000);
+    expect(read(0x1000, 0x2001)).toBeUndefined();
+    expect(read(0xfff, 1)).toBeUndefined();
+    expect(read(0xffff_ffff, 2)).toBeUndefined();
+    expect(readVirtual(machineOf(ram), guestVirtual(0x8fff), 2)).toEqual(Uint8Array.from([8, 9]));
+  });
 });

@@ -3,12 +3,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { viewOf } from '../../elf/codec.ts';
 import { InputError } from '../../elf/input-error.ts';
-import type { Ram } from '../../machine/ram.ts';
+import type { Stopped } from '../../machine/linux-modules.ts';
+import { moduleSites } from '../../machine/module-sites.ts';
 import type { Machine } from '../../machine/state.ts';
 import type { OwnedPatchEntry } from '../../sites/patch-table.ts';
-import { type GuestVirtual, guestPhysical } from '../../x86/address.ts';
+import type { GuestVirtual } from '../../x86/address.ts';
+import { ANNOUNCEMENTS, SITE_KINDS } from '../../x86/site-kinds.ts';
 import type { Reburned } from '../command.ts';
 import type { RunningGuest } from '../target.ts';
 import { readStream } from './migration-stream.ts';
@@ -17,27 +18,27 @@ import type { Qmp } from './qmp.ts';
 
 /** What is known of a guest's kernel, which nothing in it tells. */
 export interface Known {
+  /** The kernel's own. */
   readonly sites: readonly OwnedPatchEntry[];
   /** Guest-virtual minus guest-physical address, as linked. */
   readonly linkOffset: number;
-  /** Linux' list of modules, if it can have some. */
-  readonly modules?: { readonly list: GuestVirtual; readonly first: number } | undefined;
+  /** Linux' list of modules, if it is known. */
+  readonly modules: GuestVirtual | undefined;
 }
 
-/** The newest module in a list, or the list itself: guest-virtual. */
-export function firstModule(ram: Ram, list: GuestVirtual, linkOffset: number): number {
-  const head = new Uint8Array(4);
-  ram.read(guestPhysical(list - linkOffset), head);
-  return viewOf(head).getUint32(0, true);
-}
+const ANNOUNCES: ReadonlySet<number> = new Set(ANNOUNCEMENTS.map((kind) => SITE_KINDS[kind].id));
 
-/** @throws InputError if modules were loaded: nobody has told where their sites are */
-function checkModules({ ram }: Machine, { modules, linkOffset }: Known): void {
-  if (modules && ![0, modules.first].includes(firstModule(ram, modules.list, linkOffset)))
-    throw new InputError(
-      'the guest has loaded modules on bare metal, where nobody is told of their sites',
-      'unload them first',
-    );
+/**
+ * The sites of modules, whether they came along or were loaded here, where nobody is told.
+ * @throws InputError if they cannot be had
+ */
+function modulesOf(machine: Stopped, { sites, modules }: Known): OwnedPatchEntry[] {
+  if (modules !== undefined) return moduleSites(machine, modules, sites);
+  if (!sites.some(({ kind }) => ANNOUNCES.has(kind))) return [];
+  throw new InputError(
+    'where the guest has its list of modules is not known, so nobody can tell their sites',
+    'give its kernel with symbols, with --kernel where it was resumed',
+  );
 }
 
 /** Milliseconds between two looks at whether QEMU is done. */
@@ -99,9 +100,8 @@ export class QemuGuest implements RunningGuest {
     const stopped = { wallTime: wallTime(), linkOffset: this.#known.linkOffset };
     try {
       const stream = readStream(await writeStream(this.#qmp, this.#folder));
-      const machine = { ...toMachineState(stream, stopped), sites: this.#known.sites };
-      checkModules(machine, this.#known);
-      return machine;
+      const machine = toMachineState(stream, stopped);
+      return { ...machine, sites: [...this.#known.sites, ...modulesOf(machine, this.#known)] };
     } catch (error) {
       await this.goOn();
       throw error;

@@ -9,7 +9,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ElfImage } from '../../elf/image.ts';
+import { type ElfImage, sectionAt } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { readSymbols } from '../../elf/symbols.ts';
 import type { BootPlan } from '../../machine/boot-plan.ts';
@@ -19,6 +19,7 @@ import { LINUX_PANIC } from '../../machine/linux-boot.ts';
 import type { Machine } from '../../machine/state.ts';
 import { DISK_SLOT } from '../../machine/virtual-pc.ts';
 import { readAllSites } from '../../sites/embedded.ts';
+import { readKallsyms } from '../../sites/kallsyms.ts';
 import { PATCH_NOT_BURNED, patchEntry } from '../../sites/patch-table.ts';
 import { type GuestVirtual, guestVirtual } from '../../x86/address.ts';
 import { prepareBoot } from '../boot.ts';
@@ -35,7 +36,7 @@ import { connect, panicWatch } from './console.ts';
 import { unburnedKernel } from './image.ts';
 import { encodeStream, readStream } from './migration-stream.ts';
 import { toStream } from './pc-state.ts';
-import { firstModule, type Known, QemuGuest, takeStream, wallTime, writeStream } from './qemu-guest.ts';
+import { type Known, QemuGuest, takeStream, wallTime, writeStream } from './qemu-guest.ts';
 import { listenForQmp, type Qmp } from './qmp.ts';
 
 export const QEMU = 'qemu-system-i386';
@@ -250,20 +251,24 @@ async function inFolder<T>(act: (folder: string) => Promise<T>): Promise<T> {
   }
 }
 
-/** `modules`, the head of Linux' list (kernel/module/main.c). */
+/** `modules`, the head of Linux' list (kernel/module/main.c), by the symbol table, or else by the kernel's own. */
 function modulesList(kernel: ElfImage): GuestVirtual | undefined {
-  const found = readSymbols(kernel).find(({ name }) => name === 'modules');
-  return found && guestVirtual(found.value);
+  const inImage = (address: number): boolean => sectionAt(kernel, address, 1) !== undefined;
+  const symbols = readSymbols(kernel);
+  const symbol = symbols.find(({ name }) => name === 'modules');
+  if (symbol) return guestVirtual(symbol.value);
+  const known = symbols.length > 0 ? [] : readKallsyms(kernel.bytes, inImage);
+  const found = known.find(({ name }) => name === 'modules');
+  return found && guestVirtual(found.address);
 }
 
 function run(options: RunOptions): Promise<RunStatus> {
   const { memory, disk } = options;
   const kernel = unburnedKernel(options.elf);
-  const list = modulesList(kernel);
   const known = {
     sites: readAllSites(kernel).map((site) => ({ ...patchEntry(site, PATCH_NOT_BURNED), owner: 0 })),
     linkOffset: linkOffset(kernel),
-    modules: list === undefined ? undefined : { list, first: list },
+    modules: modulesList(kernel),
   };
   const beginning = { ...prepareBoot(kernel, options), processor: PROCESSOR, known, memory, disk };
   return inFolder((folder) => execute(folder, options, beginning));
@@ -271,9 +276,8 @@ function run(options: RunOptions): Promise<RunStatus> {
 
 function resume({ machine, disk, elf, ...options }: ResumeOptions): Promise<RunStatus> {
   const { link_offset: linkOffset } = machine.state;
-  const list = elf && modulesList(elf);
-  const first = list && firstModule(machine.ram, list, linkOffset);
-  const known = { sites: machine.sites, linkOffset, modules: list && first ? { list, first } : undefined };
+  const sites = machine.sites.filter(({ owner }) => owner === 0);
+  const known = { sites, linkOffset, modules: elf && modulesList(elf) };
   const beginning = { machine, disk, known, processor: RICHER, memory: machine.ram.size };
   return inFolder((folder) =>
     execute(folder, options, { ...beginning, plan: NO_PLAN, panicPattern: LINUX_PANIC }),
