@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { InputError } from '../elf/input-error.ts';
 import { BLOCK_SIZE, fileRam } from '../machine/ram.ts';
-import type { Machine } from '../machine/state.ts';
+import { type Machine, usesDisk } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
 import { readStateFile } from '../machine/state-reader.ts';
 import { RUNS_THERE } from '../migration/elsewhere.ts';
@@ -21,7 +21,7 @@ import { type Alone, hold } from './hold.ts';
 
 /** @throws InputError if the guest uses a disk, and none is given */
 export function checkDisk({ state }: WithoutRam, disk: string | undefined): void {
-  if (state.devices.virtio_blk.status !== 0 && disk === undefined)
+  if (usesDisk(state) && disk === undefined)
     throw new InputError('the guest uses a disk', 'give its image with --disk');
 }
 

@@ -7,13 +7,14 @@ import { formatDiscovery } from '../report/discovery.ts';
 import { formatBytes, plural } from '../report/table.ts';
 import { BURN_TARGETS, type BurnTargetName } from '../substitution/select.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
+import { burnState, isMachineState } from './burn-state.ts';
 import { domainsOption } from './domains.ts';
 import { CliError, inPlace } from './errors.ts';
 import { readInput, writeOutput } from './files.ts';
 import { readKernel } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
 
-interface BurnCommandOptions {
+export interface BurnCommandOptions {
   readonly target: BurnTargetName;
   readonly domains: readonly DomainName[];
   readonly keep: 'table' | 'copy';
@@ -119,7 +120,10 @@ export function registerBurn(program: Command): void {
   program
     .command('burn')
     .description("substitute a kernel's or a module's sites for a target")
-    .argument('<image>', 'annotated kernel (vmlinux) or module; with --from-binary any kernel')
+    .argument(
+      '<image>',
+      'annotated kernel (vmlinux) or module; with --from-binary any kernel; for xen a machine state too',
+    )
     .addOption(
       new Option('--target <name>', 'what the kernel shall run on')
         .choices(Object.keys(BURN_TARGETS))
@@ -150,10 +154,13 @@ domain as it is: its memory, its initrd and its arguments are part of it, and
 previrt xl-config prints what a toolstack needs. previrt unburn takes either
 back, byte for byte.
 
+A machine state (previrt snapshot) becomes a domain in which the guest goes on.
+
 Modules (object files) are burned here only for a kernel that does not announce
 what it loads (docs/annotation.md).`,
     )
     .action(async (image: string, options: BurnCommandOptions) => {
+      if (isMachineState(image)) return burnState(image, options);
       const { burnReport } = await import('../substitution/burn-info.ts');
       const bytes = readInput(image);
       const { burned, found } = isObjectFile(bytes)

@@ -32,6 +32,18 @@ export function openInput(path: string): number {
   }
 }
 
+/** Runs `body` on an open file. @throws CliError if it cannot be opened or read, and what `body` throws */
+export function withInput<T>(path: string, body: (file: number) => T): T {
+  const file = openInput(path);
+  try {
+    return body(file);
+  } catch (error) {
+    throw systemError(error, 'read', path);
+  } finally {
+    closeSync(file);
+  }
+}
+
 const statOrUndefined = (path: string) => statSync(path, { throwIfNoEntry: false });
 
 /**

@@ -1,16 +1,14 @@
 /** What may be asked of a run through its control socket, and who does it. */
 
-import { statSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { InputError } from '../elf/input-error.ts';
-import { writeStateFile } from '../machine/state-writer.ts';
 import { elsewhere } from '../migration/elsewhere.ts';
 import type { Round } from '../migration/rounds.ts';
 import type { Session, Stopped } from '../migration/session.ts';
 import type { ReceiveOptions } from '../targets/target.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
-import { replaceFile } from './files.ts';
+import { type Wanted, writeState } from './state-file.ts';
 import { findTarget, TARGETS } from './targets.ts';
 
 /** What of a run stays as it is when its guest moves. */
@@ -21,16 +19,6 @@ export interface Place {
   readonly target: string;
   readonly machine?: string | undefined;
   readonly domain?: 'dom0' | 'domU' | undefined;
-}
-
-/** Bytes of what stat counts. */
-const STAT_BLOCK = 512;
-
-/** A file that a snapshot is wanted in. */
-interface Wanted {
-  /** Absolute. */
-  readonly file: string;
-  readonly compress: boolean;
 }
 
 export interface Snapshot extends Stopped {
@@ -50,8 +38,17 @@ const isPlace = (value: unknown): value is Place =>
   [undefined, 'dom0', 'domU'].includes(value.domain as string | undefined) &&
   (value.machine === undefined || isText(value.machine));
 
-const isWanted = (value: unknown): value is Wanted =>
-  isObject(value) && isText(value.file) && isAbsolute(value.file) && typeof value.compress === 'boolean';
+/** A file, and whether the guest is to end when it is written. */
+interface WantedSnapshot extends Wanted {
+  readonly end?: boolean;
+}
+
+const isWanted = (value: unknown): value is WantedSnapshot =>
+  isObject(value) &&
+  isText(value.file) &&
+  isAbsolute(value.file) &&
+  typeof value.compress === 'boolean' &&
+  [undefined, false, true].includes(value.end as boolean | undefined);
 
 /** A command of the shell that leads to another machine. */
 interface Way {
@@ -77,13 +74,8 @@ async function move(
   );
 }
 
-/** The state of the guest, in a file that only its owner may read. */
-function snapshot(session: Session, { file, compress }: Wanted): Promise<Snapshot> {
-  return session.standStill((machine) => {
-    replaceFile(file, 0o600, (descriptor) => writeStateFile(descriptor, machine, { compress }));
-    return { bytes: statSync(file).blocks * STAT_BLOCK };
-  });
-}
+const snapshot = (session: Session, { end = false, ...wanted }: WantedSnapshot): Promise<Snapshot> =>
+  session.standStill((machine) => ({ bytes: writeState(machine, wanted) }), end);
 
 /** @throws InputError from what it returns, for what is no request */
 export const answerer =

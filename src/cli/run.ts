@@ -90,8 +90,8 @@ Exit status: 0 the guest powered off or reset, 1 it could not be run,
 
 /** Bytes of guest memory if none is asked for: an image burned for Xen has its machine in it. */
 async function usualMemory(elf: ElfImage): Promise<number> {
-  const { preparedMemory } = await import('../targets/xen/image.ts');
-  return preparedMemory(elf) ?? DEFAULT_MEMORY;
+  const { machineIn } = await import('../targets/xen/image.ts');
+  return machineIn(elf)?.memory ?? DEFAULT_MEMORY;
 }
 
 /** @throws CliError if the wedge has not told */

@@ -17,8 +17,8 @@ const NAME_CHARACTERS = /[^\w.+-]/g;
 export function registerXlConfig(program: Command): void {
   program
     .command('xl-config')
-    .description("print the configuration with which Xen's toolstack starts a burned kernel")
-    .argument('<image>', 'kernel burned for xen')
+    .description("print the configuration with which Xen's toolstack starts what is burned for it")
+    .argument('<image>', 'kernel or machine state burned for xen')
     .option('--name <name>', 'of the domain (default: from the file name)')
     .option('--disk <file>', 'raw image or block device on the Xen host')
     .addHelpText(
@@ -30,18 +30,20 @@ On the Xen host, which must take 32-bit paravirtualized guests:
   xl create -c guest.cfg`,
     )
     .action(async (image: string, options: XlConfigOptions) => {
-      const [{ domainMemory, preparedMemory }, { xlConfig }] = await Promise.all([
+      const [{ domainMemory, machineIn }, { xlConfig }] = await Promise.all([
         import('../targets/xen/image.ts'),
         import('../targets/xen/xl-config.ts'),
       ]);
-      const memory = inPlace(image, () => preparedMemory(parseElf(readInput(image))));
-      if (memory === undefined)
+      const machine = inPlace(image, () => machineIn(parseElf(readInput(image))));
+      if (machine === undefined)
         throw new CliError(`${image}: not burned for xen`, 'burn it: previrt burn --target xen');
+      if (machine.usesDisk && options.disk === undefined)
+        throw new CliError(`${image}: the guest uses a disk`, 'give its image with --disk');
       process.stdout.write(
         xlConfig({
           name: options.name ?? basename(image, extname(image)).replace(NAME_CHARACTERS, '-'),
           kernel: resolve(image),
-          memory: domainMemory(memory),
+          memory: domainMemory(machine.memory),
           commandLine: '',
           disk: options.disk,
         }),

@@ -3,7 +3,7 @@
  * nothing is held that its own size does not bound, and RAM is read when it is asked for.
  */
 
-import { fstatSync } from 'node:fs';
+import { fstatSync, readSync } from 'node:fs';
 import { crc32, inflateSync } from 'node:zlib';
 import { readStruct, viewOf } from '../elf/codec.ts';
 import type { FileHeader, Segment } from '../elf/image.ts';
@@ -52,6 +52,15 @@ const isCore = ({ e_ident, e_type, e_machine }: FileHeader): boolean =>
   [0x7f, 0x45, 0x4c, 0x46, 1, ELFDATA2LSB].every((byte, index) => e_ident[index] === byte) &&
   e_type === ET.CORE &&
   e_machine === EM.I386;
+
+/** Whether an open file begins as a machine state does; the rest of it may be anything. */
+export function isStateFile(file: number): boolean {
+  const bytes = new Uint8Array(ELF32_EHDR.size);
+  return (
+    readSync(file, bytes, 0, bytes.length, 0) === bytes.length &&
+    isCore(readStruct<FileHeader>(ELF32_EHDR, viewOf(bytes), 0, 'the ELF header'))
+  );
+}
 
 interface Core {
   readonly notes: Uint8Array;

@@ -81,6 +81,10 @@ export type MachineState = Omit<
   'magic' | 'version' | 'site_count' | 'module_site_count' | 'reserved'
 >;
 
+/** Whether the guest's driver has its disk. */
+export const usesDisk = ({ devices }: Pick<MachineState, 'devices'>): boolean =>
+  devices.virtio_blk.status !== 0;
+
 /** A machine that stands still, between two of its instructions. */
 export interface Machine {
   readonly state: MachineState;

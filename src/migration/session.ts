@@ -146,17 +146,23 @@ export class Session {
     return this.#inTurn(() => this.#run.ask((guest) => guest.reburn(domains)));
   }
 
-  /** Lets `look` have the state of the guest, which stands still meanwhile and goes on then, whatever happens. */
-  standStill<T>(look: (machine: Machine) => Promise<T> | T): Promise<T & Stopped> {
+  /**
+   * Lets `look` have the state of the guest, which stands still meanwhile.
+   * @param end whether it ends then; else, and if `look` fails, it goes on
+   */
+  standStill<T>(look: (machine: Machine) => Promise<T> | T, end: boolean): Promise<T & Stopped> {
     return this.#inTurn(async () => {
       const run = this.#run;
       const machine = await run.ask((guest) => guest.stop());
       const since = performance.now();
+      let ends = false;
       try {
         const result = await look(machine);
+        ends = end;
         return { ...result, stopped: performance.now() - since };
       } finally {
-        await run.ask((guest) => guest.goOn());
+        // Whoever asked is answered before the run has ended.
+        await run.ask((guest) => (ends ? guest.letGo() : guest.goOn()));
       }
     });
   }

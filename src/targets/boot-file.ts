@@ -95,6 +95,8 @@ export function bootFile(options: BootFileOptions): Uint8Array {
     counts: options.counts ?? 0,
     state_offset: resumed ? stateOffset : 0,
     ram_comes: options.awaited ? RAM_COMES.AWAITED : options.ramApart ? RAM_COMES.APART : RAM_COMES.HERE,
+    told_frame: 0,
+    told_pages: 0,
   });
   let offset = dataOffset;
   plan.chunks.forEach((chunk, index) => {

@@ -7,7 +7,7 @@ import { FEATURE_WORDS } from '../machine/state.ts';
 import { defineStruct } from '../x86/struct.ts';
 
 export const BOOT_MAGIC = 0x54425650; // "PVBT"
-export const BOOT_VERSION = 5;
+export const BOOT_VERSION = 6;
 /** What the wedge counts (`counts` in the header): by domain, and also where it was trapped. */
 export const COUNT = { DOMAINS: 1, PLACES: 2 } as const;
 /** How a message begins that tells a count. */
@@ -53,6 +53,8 @@ export const BOOT_HEADER = defineStruct('boot_header', 'Head of the boot file.',
   ],
   ['counts', 'u32', 'COUNT_*'],
   ['ram_comes', 'u32', 'RAM_*'],
+  ['told_frame', 'u32', 'Xen: 0; of a guest that stands still, the machine frame with the frames of a list'],
+  ['told_pages', 'u32', 'Xen: pages of state, with which that list begins'],
   ['panic_pattern', ['u8', 64], 'console text that means a panic, zero-terminated; empty: none'],
 ]);
 

@@ -101,6 +101,16 @@ static u32 hexadecimal(const u8 *digits, u32 count) {
     return value;
 }
 
+void console_order(u8 letter) {
+    switch (letter & ~0x20) {
+    case 'S': state_stop(); break;
+    case 'G': state_go_on(); break;
+    case 'L': state_log(); break;
+    case 'E': state_log_end(); break;
+    case 'Q': console_end(STATUS_DONE);
+    }
+}
+
 /* What follows CONTROL_BYTE, for us; twice, it is typed. src/targets/command.ts writes them. */
 static bool command(u8 byte) {
     static u8 taken[4];
@@ -115,14 +125,10 @@ static bool command(u8 byte) {
     if (length == 1 || (taken[1] == 'R' && length < sizeof taken))
         return true;
     length = 0;
-    switch (taken[1]) {
-    case 'R': reburn(hexadecimal(taken + 2, 2)); break;
-    case 'S': state_stop(); break;
-    case 'G': state_go_on(); break;
-    case 'L': state_log(); break;
-    case 'E': state_log_end(); break;
-    case 'Q': console_end(STATUS_DONE);
-    }
+    if (taken[1] == 'R')
+        reburn(hexadecimal(taken + 2, 2));
+    else
+        console_order(taken[1]);
     return true;
 }
 

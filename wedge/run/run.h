@@ -118,6 +118,8 @@ void console_flush(void);
 bool console_listens(void);
 /* Moves input to the UART, after more has been taken from the host if there is some. */
 void console_input(bool more);
+/* Does what the letter of a command asks for (src/targets/command.ts), capital or small; between two instructions of the guest. */
+void console_order(u8 letter);
 /* Ends the run after all output has been written. */
 __attribute__((noreturn)) void console_end(int status);
 

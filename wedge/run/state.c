@@ -67,6 +67,7 @@ void state_stop(void) {
         console_input(true);
     }
     log_end();
+    port_hide_state();
     sites_burn();
     report("previrt: goes on");
 }

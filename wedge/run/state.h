@@ -45,6 +45,8 @@ const void *port_fpu_kept(void);
 void port_show_state(const struct state_piece *pieces, u32 count);
 /* The same for the log, while the guest runs. */
 void port_show_log(const struct state_piece *piece);
+/* The guest goes on: what was told no longer holds. */
+void port_hide_state(void);
 /* Waits until there is input. */
 void port_wait_input(void);
 /* From now on guest time is `time`. */

@@ -6,7 +6,7 @@
 
 import { InputError } from '../../elf/input-error.ts';
 import { checkRange, PAGE_SIZE, type Ram, type RamRange } from '../../machine/ram.ts';
-import { type Machine, type MachineState, PROCESSORS } from '../../machine/state.ts';
+import { type Machine, type MachineState, PROCESSORS, usesDisk } from '../../machine/state.ts';
 import { VIRTUAL_PC_VERSION } from '../../machine/virtual-pc.ts';
 import { guestPhysical } from '../../x86/address.ts';
 import { cpuFields, cpuOf, cpuSubsections, fpuOf } from './cpu-sections.ts';
@@ -190,7 +190,7 @@ function checkTemplate(template: MigrationStream, { state, ram }: Machine): void
     throw new InputError(`this QEMU has ${block?.size ?? 0} bytes of RAM, the guest ${ram.size}`);
   if (state.domains !== 0)
     throw new InputError('the guest is burned: its sites must hold their own instructions on bare hardware');
-  if (state.devices.virtio_blk.status !== 0 && !diskSection(template))
+  if (usesDisk(state) && !diskSection(template))
     throw new InputError('the guest uses a disk, and this QEMU has none', 'use --disk');
 }
 

@@ -17,8 +17,10 @@ import {
   sectionBytes,
 } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
+import { decodeRecord } from '../../elf/record.ts';
 import { ELF_NHDR, ELF32_EHDR, ELF32_PHDR, PT } from '../../elf/structs.ts';
 import { type BootChunk, linkOffset } from '../../machine/boot-plan.ts';
+import { MACHINE_STATE, usesDisk } from '../../machine/state.ts';
 import { MEBIBYTE } from '../../machine/virtual-pc.ts';
 import { BURN_SECTIONS, burnedDomains, readPatchTable } from '../../substitution/burn-info.ts';
 import { HYPERCALL_PAGE, WEDGE_BASE } from '../../substitution/entries.ts';
@@ -213,22 +215,37 @@ function domainImage(
   return file.bytes;
 }
 
+interface PreparedHead {
+  readonly magic: number;
+  readonly version: number;
+  readonly ram_size: number;
+  readonly state_offset: number;
+}
+
+/** What a domain's file says of the machine in it. */
+export interface MachineIn {
+  /** Bytes of guest RAM. */
+  readonly memory: number;
+  /** Whether a guest goes on in it that uses its disk. */
+  readonly usesDisk: boolean;
+}
+
 /**
- * Bytes of guest RAM in the machine that a kernel burned for Xen starts on; undefined for all other images.
+ * Undefined for an image that is no domain.
  * @throws InputError if another version of previrt has prepared it
  */
-export function preparedMemory(elf: ElfImage): number | undefined {
+export function machineIn(elf: ElfImage): MachineIn | undefined {
   const section = findSection(elf, DOMAIN_SECTION);
   if (!section) return undefined;
-  const boot = readStruct<{ magic: number; version: number; ram_size: number }>(
-    BOOT_HEADER,
-    viewOf(sectionBytes(elf, section)),
-    0,
-    section.name,
-  );
+  const bytes = sectionBytes(elf, section);
+  const boot = readStruct<PreparedHead>(BOOT_HEADER, viewOf(bytes), 0, section.name);
   if (boot.magic !== BOOT_MAGIC || boot.version !== BOOT_VERSION)
     throw new InputError('the machine in it was prepared by another version of previrt', 'burn it again');
-  return boot.ram_size;
+  const state =
+    boot.state_offset === 0
+      ? undefined
+      : decodeRecord(MACHINE_STATE, bytes, boot.state_offset, 'the machine state in it');
+  return { memory: boot.ram_size, usesDisk: state !== undefined && usesDisk(state) };
 }
 
 /**

@@ -5,9 +5,11 @@ import { readFileSync } from 'node:fs';
 import { parseElf } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { LINUX_PANIC } from '../../machine/linux-boot.ts';
+import type { Machine } from '../../machine/state.ts';
 import { type BurnChoice, prepareBurn } from '../../substitution/burn.ts';
 import { readBurnInfo } from '../../substitution/burn-info.ts';
 import { substituted } from '../../substitution/select.ts';
+import type { DomainName } from '../../x86/site-kinds.ts';
 import { prepareBoot } from '../boot.ts';
 import { awaitedParts, resumeParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
@@ -22,7 +24,7 @@ import {
 } from '../target.ts';
 import { buildXenWedge } from './build.ts';
 import { runXen, type XenRun } from './hypervisor.ts';
-import { domainMemory, preparedMemory, resumeImage, xenImage } from './image.ts';
+import { domainMemory, machineIn, resumeImage, xenImage } from './image.ts';
 
 /** What a domain is started from. */
 export interface XenDomain
@@ -90,7 +92,7 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
       'an image burned for xen says itself what it counts',
       'run the kernel as it was before',
     );
-  if (info && (preparedMemory(elf) !== memory || initrd !== undefined || append !== ''))
+  if (info && (machineIn(elf)?.memory !== memory || initrd !== undefined || append !== ''))
     throw new InputError(
       'an image burned for xen has its memory, initrd and arguments in it',
       'give them to previrt burn, or run the kernel as it was before',
@@ -124,17 +126,31 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
   };
 }
 
-/** A domain that takes up a guest. @throws InputError if it is too large to be handed over */
-async function prepareResume({ machine, elf, ...options }: ResumeOptions): Promise<XenDomain> {
-  const parts = {
-    ...resumeParts(machine),
-    domains: substituted('xen', domainsFor(options)),
+export interface XenResumeOptions extends Pick<XenMachine, 'counts' | 'commands'> {
+  readonly machine: Machine;
+  readonly domains: readonly DomainName[];
+}
+
+/**
+ * The file of a domain that takes up a guest.
+ * @throws InputError if it is too large to be handed over
+ */
+export const resumedDomain = (wedge: Uint8Array, options: XenResumeOptions): Uint8Array =>
+  resumeImage(wedge, {
+    ...resumeParts(options.machine),
+    domains: substituted('xen', options.domains),
     panicPattern: LINUX_PANIC,
-    commands: options.attach !== undefined,
+    commands: options.commands ?? false,
     counts: options.counts,
-  };
+  });
+
+/** @throws InputError as `resumedDomain` */
+async function prepareResume({ machine, elf, ...options }: ResumeOptions): Promise<XenDomain> {
+  const { counts, attach } = options;
+  const domains = domainsFor(options);
+  const wedge = readFileSync(await buildXenWedge());
   return {
-    kernel: resumeImage(readFileSync(await buildXenWedge()), parts),
+    kernel: resumedDomain(wedge, { machine, domains, counts, commands: attach !== undefined }),
     memory: domainMemory(machine.ram.size),
     commandLine: '',
     starts: false,

@@ -76,9 +76,9 @@ void port_wait(evtchn_port_t port, u32 timeout) {
 
 /* Events stay masked: SCHEDOP_poll wakes for its ports all the same. */
 void clock_wait(void) {
-    evtchn_port_t ports[] = {timer_port, console_port};
+    evtchn_port_t ports[] = {timer_port, console_port, store_port};
     u64 deadline = devices_next_deadline();
-    sched_poll_t poll = {.nr_ports = ARRAY_SIZE(ports), .timeout = deadline == NEVER ? 0 : deadline + start_time};
+    sched_poll_t poll = {.nr_ports = ARRAY_SIZE(ports) - is_initial(), .timeout = deadline == NEVER ? 0 : deadline + start_time};
     set_xen_guest_handle(poll.ports, ports);
     HYPERCALL(sched_op, SCHEDOP_poll, &poll);
     events_take();

@@ -5,6 +5,7 @@
 
 #include "core/port.h"
 #include "run/state.h"
+#include "store.h"
 #include "xen.h"
 
 evtchn_port_t console_port;
@@ -121,15 +122,19 @@ void port_message(const char *text) {
 
 /* Milliseconds would do: nothing else happens meanwhile. */
 void port_wait_input(void) {
-    if (!is_initial())
+    if (!is_initial()) {
+        store_poll();
         xen_console_take();
+    }
     if (input_given == input_taken)
         port_wait(console_port, 100000000);
 }
 
 void console_poll(void) {
-    if (!is_initial())
+    if (!is_initial()) {
+        store_poll();
         xen_console_take(); /* what there was no room for */
+    }
     console_input(input_given != input_taken);
 }
 

@@ -54,8 +54,8 @@ void xen_refused(const char *name, long result, u32 a, u32 b) {
 }
 
 /* The prepared machine ends where the wedge begins; the last word tells where it starts. */
-static const struct boot_header *boot_image(void) {
-    const struct boot_header *boot = *(const struct boot_header **)(WEDGE_BASE - 4);
+static struct boot_header *boot_image(void) {
+    struct boot_header *boot = *(struct boot_header **)(WEDGE_BASE - 4);
     if (boot->magic != BOOT_MAGIC || boot->version != BOOT_VERSION)
         xen_fail("the image is of another version of previrt");
     return boot;
@@ -77,6 +77,7 @@ __attribute__((noreturn)) void xen_main(start_info_t *info) {
         store_start();
         disk_start();
     }
+    memory_show_pages(boot_image());
     struct patch_entry *sites = boot.ram_comes == RAM_AWAITED ? NULL : keep_sites(boot_image());
     static struct machine_state state;
     if (boot.state_offset)

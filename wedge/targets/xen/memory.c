@@ -182,9 +182,28 @@ void memory_load(const struct boot_header *boot) {
 
 u64 port_ram_size(void) { return (u64)ram_pages * PAGE_SIZE; }
 
-/* --- What is told of a guest that stands still, and of one that is awaited --- */
+/* --- What is told to the outside --- */
+
+static struct boot_header *head; /* the domain's first page, where whoever reads its memory begins */
 
 static u32 pages_of(u64 size) { return (size + PAGE_SIZE - 1) / PAGE_SIZE; }
+
+/*
+ * Where Xen's tools look for the list of the domain's pages (arch_shared_info): a
+ * page names the page that names those of the list, of 4 GiB at most.
+ */
+void memory_show_pages(struct boot_header *boot) {
+    head = memory_keep(boot, sizeof *boot);
+    u32 list_frame, root_frame, count = pages_of((u64)start_info->nr_pages * sizeof machines[0]);
+    if (count > PAGE_SIZE / sizeof list_frame)
+        return;
+    u32 *list = grow(1, &list_frame), *root = grow(1, &root_frame);
+    for (u32 i = 0; i < count; i++)
+        list[i] = memory_own_page((u8 *)machines + i * PAGE_SIZE).value;
+    root[0] = list_frame;
+    shared_info.arch.max_pfn = start_info->nr_pages;
+    shared_info.arch.pfn_to_mfn_frame_list_list = root_frame;
+}
 
 /* The most that the pieces can come to; they are copied, so that they follow each other. */
 static u32 told_pages(void) {
@@ -223,6 +242,8 @@ static void show(const struct state_piece *pieces, u32 count) {
 
 void port_show_state(const struct state_piece *pieces, u32 count) {
     show(pieces, count);
+    head->told_pages = told.count;
+    head->told_frame = told.root_frame;
     report("previrt: stopped, machine frame %u, %u pages of state", told.root_frame, told.count);
 }
 
@@ -242,6 +263,8 @@ const struct machine_state *memory_await(u32 most_sites) {
     }
     return (const struct machine_state *)arrived.at;
 }
+
+void port_hide_state(void) { head->told_frame = 0; }
 
 /* --- Windows --- */
 

@@ -92,6 +92,8 @@ bool memory_machine_page(u32 page, mfn_t *machine);
 void *memory_grow(u32 pages);
 /* Changes the mapping of a page of the wedge's own. */
 void memory_map_own(const void *at, mfn_t machine, bool writable);
+/* Lets the outside know which pages the domain has. */
+void memory_show_pages(struct boot_header *boot);
 /* The machine page under an address of the wedge's own. */
 mfn_t memory_own_page(const void *at);
 
@@ -122,10 +124,10 @@ void port_wait(evtchn_port_t port, u32 timeout);
 
 /* --- console.c --- */
 
-/* The domain that Xen starts by itself, which owns the machine. */
+/* The domain that Xen starts by itself, which owns the machine and has no store. */
 static inline bool is_initial(void) { return start_info->flags & SIF_INITDOMAIN; }
 void xen_console_start(void);
-extern evtchn_port_t console_port, timer_port;
+extern evtchn_port_t console_port, timer_port, store_port;
 /* Takes what input there is. */
 void xen_console_take(void);
 
