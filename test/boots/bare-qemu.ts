@@ -75,16 +75,26 @@ export class BareGuest {
     }
   }
 
-  /** Stops the guest and its QEMU; returns its stream and the wall time in nanoseconds. */
-  async take(): Promise<{ readonly stream: Uint8Array; readonly wallTime: bigint }> {
+  /** Stops the guest; returns its stream and the wall time in nanoseconds. */
+  async stop(): Promise<{ readonly stream: Uint8Array; readonly wallTime: bigint }> {
     const running = this.#running!;
     await running.qmp.execute('stop');
     const wallTime = BigInt(Date.now()) * 1_000_000n;
-    const stream = await this.#write(running);
+    return { stream: await this.#write(running), wallTime };
+  }
+
+  async goOn(): Promise<void> {
+    await this.qmp.execute('cont');
+  }
+
+  /** As `stop`, and ends its QEMU. */
+  async take(): Promise<{ readonly stream: Uint8Array; readonly wallTime: bigint }> {
+    const running = this.#running!;
+    const taken = await this.stop();
     const gone = new Promise((resolve) => running.process.on('close', resolve));
     running.process.kill('SIGKILL');
     await gone;
-    return { stream, wallTime };
+    return taken;
   }
 
   async putBack(stream: Uint8Array): Promise<void> {

@@ -336,6 +336,31 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
     TEST_LIMIT,
   );
   it(
+    'from a file to bare metal, and from there only if its kernel is known, which leads to its modules',
+    async () => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
+      guest!.send('echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      const file = join(folder, 'state');
+      await request<Snapshot>(control, { snapshot: { file, compress: false } });
+      await guest!.close();
+      const there = join(folder, 'there');
+      const onBare = async (...more: string[]): Promise<void> => {
+        guest = new Guest([file, '--target', 'bare', '--control', there, ...more], 'resume');
+        guest.send('echo ru"ns"\n');
+        await guest.expect(/^runs\r$/m, LIMIT);
+      };
+      await onBare();
+      await expect(request(there, { migrate: HOSTED })).rejects.toThrow('its list of modules is not known');
+      await hasKept();
+      const { vmlinux } = await buildKernel('annotated');
+      await onBare('--kernel', vmlinux);
+      await request<Moved>(there, { migrate: HOSTED });
+      await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
     'not from a file with more sites of modules than the wedge has room for',
     async () => {
       const control = await start({ start: HOSTED, places: [], stay: 0 }, []);

@@ -110,6 +110,8 @@ describe('a machine state', () => {
       const { devices: again, ...restAgain } = throughStream(machine);
       expect(restAgain).toEqual(rest);
       expect(again).toEqual(devices);
+      // As any other processor has it: a busy 32-bit TSS.
+      expect(rest.cpu.tr.attributes).toBe(0x8b);
     }
   });
 

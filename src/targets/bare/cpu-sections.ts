@@ -66,12 +66,20 @@ const segmentFields = (name: string, value: Segment): Record<string, FieldValue>
   [`${name}.flags`]: value.attributes << 8,
 });
 
-/** In the type of a TSS (SDM vol. 3A, 7.2.2). */
+/**
+ * The type of a TSS that is busy has this bit, in the register as well as in the
+ * table (SDM vol. 3A, 8.2.2). QEMU's LTR sets it in the table only, and QEMU takes
+ * no TSS that has it in the register.
+ */
 const BUSY = 2;
 
-/** The task register holds a busy TSS (SDM vol. 2B, LTR). QEMU keeps what the descriptor was before, and insists on that. */
-const task = (value: Segment): Segment => ({ ...value, attributes: value.attributes | BUSY });
-const taskInQemu = (value: Segment): Segment => ({ ...value, attributes: value.attributes & ~BUSY });
+const taskRegister = (cpu: Section): Segment => {
+  const found = segment(cpu, 'env.tr');
+  return { ...found, attributes: found.attributes | BUSY };
+};
+
+const taskRegisterFields = (tr: Segment): Record<string, FieldValue> =>
+  segmentFields('env.tr', { ...tr, attributes: tr.attributes & ~BUSY });
 
 /** With PAE paging the processor holds four entries; QEMU reads them from memory each time. */
 function pdpteOf(ram: Ram, cr0: number, cr3: number, cr4: number): bigint[] {
@@ -116,7 +124,7 @@ export function cpuOf(stream: MigrationStream, ram: Ram): Cpu {
     halted: field(sectionOf(stream, 'cpu_common'), 'halted') === 0 ? 0 : 1,
     segments: range(SEGMENTS).map((index) => segment(cpu, `env.segs[${index}]`)),
     ldtr: segment(cpu, 'env.ldt'),
-    tr: task(segment(cpu, 'env.tr')),
+    tr: taskRegister(cpu),
     gdtr: { base: field(cpu, 'env.gdt.base'), limit: field(cpu, 'env.gdt.limit') },
     idtr: { base: field(cpu, 'env.idt.base'), limit: field(cpu, 'env.idt.limit') },
     cr0,
@@ -283,7 +291,7 @@ export function cpuFields(
       'env.hflags': hflagsOf(cpu),
       ...Object.assign({}, ...cpu.segments.map((value, index) => segmentFields(`env.segs[${index}]`, value))),
       ...segmentFields('env.ldt', cpu.ldtr),
-      ...segmentFields('env.tr', taskInQemu(cpu.tr)),
+      ...taskRegisterFields(cpu.tr),
       'env.gdt.base': cpu.gdtr.base,
       'env.gdt.limit': cpu.gdtr.limit,
       'env.idt.base': cpu.idtr.base,

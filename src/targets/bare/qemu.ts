@@ -203,9 +203,14 @@ async function execute(
     qemu.kill('SIGKILL');
   };
   const abort = (): void => end(RUN_STATUS.host);
+  // Bytes that the UART took before it has its state would be lost with what it was.
+  let start: () => void;
+  const started = new Promise<void>((resolve) => {
+    start = resolve;
+  });
   const wire = connect(
     options.console,
-    (bytes) => qemu.stdin.write(bytes),
+    (bytes) => void started.then(() => qemu.stdin.write(bytes)),
     () => end(RUN_STATUS.done),
   );
   qemu.stdin.on('error', () => {}); // QEMU has ended; that is seen elsewhere.
@@ -227,6 +232,7 @@ async function execute(
         await takeStream(qmp, stream);
         await qmp.execute('cont');
       }
+      start();
       options.attach?.(new QemuGuest(qmp, folder, known, () => end(RUN_STATUS.done)));
       await powerOff(qmp);
       end(RUN_STATUS.done);
