@@ -9,7 +9,7 @@
 import { formatAddress } from '../elf/image.ts';
 import { InputError } from '../elf/input-error.ts';
 import { discoverIn } from '../sites/discovery.ts';
-import { findSites, type Piece, pieceHolds } from '../sites/found.ts';
+import { findCopies, findSites, type Piece, pieceHolds } from '../sites/found.ts';
 import {
   type OwnedPatchEntry,
   PATCH_NOT_BURNED,
@@ -82,7 +82,8 @@ function disassembled(machine: Stopped, module: LoadedModule, { address, bytes }
 function sitesOf(machine: Stopped, module: LoadedModule): OwnedPatchEntry[] {
   const { code, constants } = contentsOf(machine, module.core);
   const inits = module.init ? [contentsOf(machine, module.init).code] : [];
-  const found = findSites(constants, [code, ...inits], MOST_SITES);
+  const recorded = findSites(constants, [code, ...inits], MOST_SITES);
+  const found = [...recorded, ...[code, ...inits].flatMap((piece) => findCopies(piece, recorded))];
   const entries =
     found.length > 0
       ? found.map((site) => patchEntry(site, PATCH_NOT_BURNED))

@@ -12,7 +12,12 @@ import { Decoder, DecoderOptions, Instruction } from 'iced-x86';
 import { viewOf } from '../elf/codec.ts';
 import { InputError } from '../elf/input-error.ts';
 import { type GuestVirtual, guestVirtual } from '../x86/address.ts';
-import { SITE_RECORD_SIZE, SITE_RECORD_VERSION } from '../x86/site-record.ts';
+import {
+  SITE_FLAGS,
+  SITE_RECORD_SIZE,
+  SITE_RECORD_VERSION,
+  SLOT_LENGTH_ABSOLUTE,
+} from '../x86/site-record.ts';
 import type { PatchedSite } from './patch-table.ts';
 import { decodeSlot, meaningOf, recordAt } from './site.ts';
 
@@ -67,4 +72,35 @@ export function findSites(data: Piece, code: readonly Piece[], most: number): Pa
     for (const { decoder } of pieces) decoder.free();
     instruction.free();
   }
+}
+
+const keyAt = (bytes: Uint8Array, at: number): string =>
+  Buffer.from(bytes.subarray(at, at + SLOT_LENGTH_ABSOLUTE)).toString('latin1');
+
+/**
+ * Where the kernel has copied sites to: the slots of alternatives, which no
+ * compiler would write like that, at places of the code where no site is.
+ * @param sites apart from each other
+ */
+export function findCopies({ address, bytes }: Piece, sites: readonly PatchedSite[]): PatchedSite[] {
+  const known = new Map<string, PatchedSite>();
+  const covered = new Uint8Array(bytes.length);
+  for (const site of sites) {
+    if (site.flags & SITE_FLAGS.absolute) known.set(keyAt(site.original, 0), site);
+    const start = site.address - address;
+    if (start >= 0 && start < bytes.length) covered.fill(1, start, start + site.length);
+  }
+  const first = new Set([...known.values()].map(({ original }) => original[0]));
+  const copies: PatchedSite[] = [];
+  for (let at = 0; at < bytes.length; at++) {
+    if (!first.has(bytes[at])) continue;
+    const site = known.get(keyAt(bytes, at));
+    if (!site) continue;
+    const end = at + site.length;
+    if (covered.subarray(at, end).includes(1) || Buffer.compare(bytes.subarray(at, end), site.original) !== 0)
+      continue;
+    copies.push({ ...site, address: guestVirtual(address + at) });
+    at = end - 1;
+  }
+  return copies;
 }

@@ -62,6 +62,22 @@ describe('modules that the toolchain has built', () => {
     );
   });
 
+  it('with the slots that the kernel has copied elsewhere', () => {
+    const alternative: MadeSite = {
+      kind: 'pushf',
+      bytes: [0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x9c],
+      widening: 5,
+      flags: 4,
+    };
+    const copied = [0x58, ...alternative.bytes, 0x58];
+    const memory = new MadeMemory([{ name: 'copied', sites: [...MADE_SITES, alternative], code: copied }]);
+    const { address, code } = memory.placed[0]!;
+    const sites = expected([...MADE_SITES, alternative], code, address);
+    const last = sites.at(-1)!;
+    const copy = { ...last, address: guestVirtual(last.address + last.length + 2) };
+    expect(find(memory)).toEqual([...sites, copy]);
+  });
+
   it('without the slots that the guest has changed itself', () => {
     const memory = new MadeMemory([{ name: 'patched', sites: MADE_SITES }]);
     const { address, code } = memory.placed[0]!;

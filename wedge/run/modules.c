@@ -352,6 +352,34 @@ static bool is_init_of(const struct patch_entry *site, const void *owner) {
     return site->owner == (*(const u32 *)owner | OWNER_INIT);
 }
 
+static bool is_free(const struct patch_entry *place) {
+    for (u32 i = 0; i < module.site_count; i++)
+        if (sites[i].address < place->address + place->length && place->address < sites[i].address + sites[i].length)
+            return false;
+    return true;
+}
+
+/*
+ * Where the kernel is about to copy burned sites to: they are sites like others
+ * then. One that is not copied is found to be the guest's own when it is lifted,
+ * and so is what replaces another site.
+ */
+static void await_copies(void) {
+    u32 count = module.site_count;
+    if (!alternatives_open(module.alternatives.addr, module.alternatives.size, is_possible))
+        return;
+    for (struct alternative a; alternatives_next(&a);)
+        for (u32 i = first_from(a.replacement, count); i < count && sites[i].address < a.replacement + a.length; i++) {
+            struct patch_entry copy = sites[i];
+            copy.address += a.target - a.replacement;
+            copy.owner = module.owner | (text_around(a.target, 1)->init ? OWNER_INIT : 0);
+            if (!(copy.flags & SITE_absolute) || module.site_count == SITES || !sites_room() || !is_free(&copy))
+                continue;
+            sites[module.site_count++] = copy;
+            sites_add(&copy, 1);
+        }
+}
+
 /* --- Coming and going --- */
 
 static bool load(void) {
@@ -368,6 +396,8 @@ static bool load(void) {
     if (!(module.records.size ? take_records() : sweep()))
         return false;
     burn_sites();
+    if (module.records.size)
+        await_copies();
     return true;
 }
 
