@@ -33,9 +33,9 @@ export function registerMigrate(program: Command): void {
       'after',
       `
 The guest stands still between two of its instructions, and goes on on the other
-target with the same memory, processor and devices. From process to process its
+target with the same memory, processor and devices. Between processes and Xen its
 memory is copied in rounds before, while it runs: then it stands still for no
-longer than the last takes. Its console stays where it
+longer than the rest takes. Its console stays where it
 is, and its \`previrt run\` goes on with it. If it cannot be taken up there, it
 goes on where it was, and nothing is lost.
 

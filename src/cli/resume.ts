@@ -3,6 +3,7 @@
 import { closeSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { parseElf } from '../elf/image.ts';
+import { checkFeatures } from '../machine/features.ts';
 import type { Machine } from '../machine/state.ts';
 import { readStateFile, verifyRam } from '../machine/state-reader.ts';
 import { arrive, checkDisk } from './arrive.ts';
@@ -74,6 +75,7 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
   try {
     const machine = inPlace(path, () => readWhole(file));
     checkDisk(machine, disk);
+    if (target.features) checkFeatures(machine.state.features, target.features);
     process.exitCode = await hold(control, { disk, elf, ramSize: machine.ram.size }, (surroundings) =>
       start({ machine, elf, disk, domain, ...surroundings }),
     );

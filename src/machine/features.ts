@@ -1,5 +1,6 @@
 /** What a processor can do for user code, by the words of CPUID in a machine state (FEATURE_WORDS). */
 
+import { InputError } from '../elf/input-error.ts';
 import { FEATURE_WORDS } from './state.ts';
 
 /** A word for each of FEATURE_WORDS. */
@@ -38,10 +39,20 @@ export const featuresWith = (features: Features, more: readonly string[]): Featu
   });
 
 /** The features that a guest knows of and a processor lacks, by their names. */
-export const missingFeatures = (known: Features, available: Features): string[] =>
+const missingFeatures = (known: Features, available: Features): string[] =>
   FEATURE_WORDS.flatMap(({ name }, index) => {
     const missing = known[index]! & ~available[index]!;
     return Array.from({ length: 32 }, (_, bit) => bit)
       .filter((bit) => (missing >>> bit) & 1)
       .map((bit) => NAMES[name][bit] ?? `CPUID.${name}[${bit}]`);
   });
+
+/** @throws InputError naming what the guest knows of and a processor lacks */
+export function checkFeatures(known: Features, available: Features): void {
+  const missing = missingFeatures(known, available);
+  if (missing.length > 0)
+    throw new InputError(
+      `the processor there lacks what the guest knows it has: ${missing.join(', ')}`,
+      'start a guest that is to go anywhere with --cpu pentium3',
+    );
+}

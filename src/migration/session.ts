@@ -10,7 +10,7 @@
 import { PassThrough } from 'node:stream';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { InputError } from '../elf/input-error.ts';
-import { type Features, missingFeatures } from '../machine/features.ts';
+import { checkFeatures, type Features } from '../machine/features.ts';
 import type { Machine } from '../machine/state.ts';
 import type { Reburned } from '../targets/command.ts';
 import type { GuestConsole, Incoming, RunningGuest, RunStatus } from '../targets/target.ts';
@@ -87,10 +87,10 @@ class Run {
     return own ?? error;
   }
 
-  /** Ends it; it stands still. */
+  /** Ends it; it stands still. If it has ended by itself meanwhile, that is as good. */
   async letGo(): Promise<void> {
-    await this.ask((guest) => guest.letGo());
-    await this.ended;
+    await this.ask((guest) => guest.letGo()).catch(() => {});
+    await this.ended.catch(() => {});
   }
 }
 
@@ -199,13 +199,7 @@ export class Session {
 
   /** @throws InputError naming what the guest knows of and a processor lacks */
   async #checkFeatures(available: Features): Promise<void> {
-    const known = await this.#run.ask((guest) => guest.features());
-    const missing = missingFeatures(known, available);
-    if (missing.length > 0)
-      throw new InputError(
-        `the processor there lacks what the guest knows it has: ${missing.join(', ')}`,
-        'start a guest that is to go anywhere with --cpu pentium3',
-      );
+    checkFeatures(await this.#run.ask((guest) => guest.features()), available);
   }
 
   /** Copies in rounds, if the guest's memory can be had while it runs. */

@@ -393,7 +393,11 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       await expect(request(control, { migrate: DOM0 })).rejects.toThrow(
         /it did not go on there: the processor there lacks what the guest knows it has: .*avx/,
       );
+      const file = join(folder, 'state');
+      await request(control, { snapshot: { file, compress: false } });
       await hasKept();
+      guest = new Guest([file, '--target', 'bare'], 'resume');
+      expect((await guest.end(LIMIT)).messages).toMatch(/the processor there lacks .*avx/);
     },
     TEST_LIMIT,
   );

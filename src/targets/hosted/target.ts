@@ -22,7 +22,7 @@ import { linkOffset } from '../../machine/boot-plan.ts';
 import type { Features } from '../../machine/features.ts';
 import { LINUX_PANIC } from '../../machine/linux-boot.ts';
 import { pageSetSize } from '../../machine/page-set.ts';
-import { fileRam, readFully } from '../../machine/ram.ts';
+import { fileRam, type Ram, readFully } from '../../machine/ram.ts';
 import type { Machine } from '../../machine/state.ts';
 import type { WithoutRam } from '../../machine/state-blob.ts';
 import { burn } from '../../substitution/burn.ts';
@@ -236,15 +236,23 @@ function connectCommands(
   const memory = new MemoryFile();
   const send = (bytes: Uint8Array): void => void stdin?.write(bytes);
   const open = (words: string): number => memory.open(memoryPath(child.pid, words));
+  /** Not readable any more when the process has ended: its descriptor may be another file's then. */
+  const ramIn = (file: number): Ram => {
+    const ram = fileRam(file, ramSize);
+    const read: Ram['read'] = (start, into) => {
+      if (memory.descriptor === file) ram.read(start, into);
+    };
+    return { ...ram, read };
+  };
   const state = (words: string, logged: boolean): Machine => {
     const file = open(words);
-    return toldState(teller(file, ramSize), fileRam(file, ramSize), logged);
+    return toldState(teller(file, ramSize), ramIn(file), logged);
   };
   const log = (words: string) => {
     const file = open(words);
     const pages = new Uint8Array(pageSetSize(ramSize));
     teller(file, ramSize)(0, pages);
-    return { ram: fileRam(file, ramSize), pages };
+    return { ram: ramIn(file), pages };
   };
   const domains = (asked: readonly DomainName[]) => substituted('hosted', asked);
   const guest = new WedgeGuest({ send, domains, state, log }, options.attach!, starts);
