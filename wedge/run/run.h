@@ -109,6 +109,13 @@ void trap_refused(u8 vector, bool has_error, u32 error);
  */
 bool event_may_interrupt(u32 eip, u32 flags);
 
+/*
+ * Before a step at `eip` in entry code: the stepping lasts beyond a popf, which
+ * takes all flags from where the entry has pushed them. Not behind the entries:
+ * there they may be the guest's own, and pending events are looked for later.
+ */
+void entry_step(u32 eip, u32 esp);
+
 /* --- console.c: the UART's wire --- */
 
 /* `panic` is console text that means a panic, or empty; `escape`: Ctrl-A x ends the run; `commands`: CONTROL_BYTE begins one. */

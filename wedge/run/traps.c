@@ -250,6 +250,12 @@ bool trap_only_fills(const struct trap *trap, u32 eip) {
     return mmu_fill(gva(trap->address), access) && !mmu_filled_device && !port_unmappable(trap->address);
 }
 
+void entry_step(u32 eip, u32 esp) {
+    bool popf = *(const u8 *)(uptr)eip == 0x9d;
+    if (popf && !behind_entries(eip))
+        *(u32 *)(uptr)esp |= FLAG_TF;
+}
+
 /*
  * Takes back what an entry has pushed so far, its registers with it: from the
  * entry's start to the fault there are only pushes and what cannot fault.

@@ -88,6 +88,8 @@ static void on_trap(int signal, struct siginfo *info, struct ucontext *frame) {
         if (context->cs != HOST_CS32) {
             context->eflags &= ~(u64)FLAG_TF;
             user_stepping = cpu.cpl == 3 && !wedge_stepping;
+        } else {
+            entry_step(context->rip, context->rsp);
         }
         return;
     }
@@ -141,6 +143,8 @@ static void on_event(int signal, struct siginfo *info, struct ucontext *frame) {
         return;
     if (!event_may_interrupt(context->rip, context->eflags)) {
         context->eflags |= FLAG_TF;
+        if (in_entry_code(context->rip))
+            entry_step(context->rip, context->rsp);
         return;
     }
     take_registers(context);

@@ -70,6 +70,8 @@ static bool on_event(struct frame *frame) {
         return false;
     if (!event_may_interrupt(frame->eip, frame->eflags)) {
         frame->eflags |= FLAG_TF;
+        if (in_entry_code(frame->eip))
+            entry_step(frame->eip, frame->esp);
         return false;
     }
     take_registers(frame);
@@ -129,8 +131,10 @@ bool xen_trap(struct frame *frame) {
         return true;
     }
     bool in_entry = in_entry_code(frame->eip);
-    if (frame->vector == VECTOR_DB && in_entry)
-        return false; /* stepping on, out of the entry */
+    if (frame->vector == VECTOR_DB && in_entry) {
+        entry_step(frame->eip, frame->esp);
+        return false;
+    }
     struct trap trap = {
         .vector = frame->vector,
         .error = frame->error,
