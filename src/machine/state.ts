@@ -54,7 +54,11 @@ export const MACHINE_STATE = defineRecord(
     ['version', 'u32', 'STATE_VERSION'],
     ['ram_size', 'u64', 'bytes'],
     ['time', 'u64', 'guest time: nanoseconds since power-on'],
-    ['wall_time', 'u64', 'nanoseconds since 1970-01-01 00:00:00 UTC, when it stopped'],
+    [
+      'wall_time',
+      'u64',
+      'nanoseconds since 1970-01-01 00:00:00 UTC, when it stopped, or earlier by the time that it is owed',
+    ],
     ['tsc', 'u64', 'what rdtsc would have read; cpu.tsc_offset is 0'],
     ['pc_version', 'u32', 'of the virtual PC'],
     ['link_offset', 'u32', 'guest-virtual minus guest-physical address of the kernel, as linked'],

@@ -96,7 +96,12 @@ async function machineNow(): Promise<Machine> {
   const { stream, wallTime } = await bare.stop();
   const kernel = sites.map((site) => ({ ...patchEntry(site, PATCH_NOT_BURNED), owner: 0 }));
   return {
-    ...toMachineState(readStream(stream), { wallTime, linkOffset: offset, features: PROCESSORS.pentium3 }),
+    ...toMachineState(readStream(stream), {
+      wallTime,
+      owed: 0n,
+      linkOffset: offset,
+      features: PROCESSORS.pentium3,
+    }),
     sites: kernel,
   };
 }

@@ -60,8 +60,12 @@ afterAll(async () => {
 /** What a state is once it has been a stream. */
 function throughStream({ state, ram }: Machine): MachineState {
   const stream = readStream(bytesOf(toStream(template, { state, ram, sites: [] }, state.wall_time)));
-  return toMachineState(stream, { wallTime: state.wall_time, linkOffset: offset, features: state.features })
-    .state;
+  return toMachineState(stream, {
+    wallTime: state.wall_time,
+    owed: 0n,
+    linkOffset: offset,
+    features: state.features,
+  }).state;
 }
 
 const features = PROCESSORS.pentium3;
@@ -80,7 +84,7 @@ describe('a Linux on bare QEMU', () => {
       taken = stream;
       const read = readStream(stream);
       expect(bytesOf(read).equals(stream)).toBe(true);
-      const machine = toMachineState(read, { wallTime, linkOffset: offset, features });
+      const machine = toMachineState(read, { wallTime, owed: 0n, linkOffset: offset, features });
       machines.push(machine);
       await guest.putBack(bytesOf(toStream(template, machine, now())));
       // It prints each number, so none is missing and none comes twice.
@@ -231,7 +235,7 @@ describe('a guest that uses what the virtual PC does not have', () => {
     return { ...stream, sections };
   };
   const take = (stream: MigrationStream) => () =>
-    toMachineState(stream, { wallTime: 0n, linkOffset: 0, features });
+    toMachineState(stream, { wallTime: 0n, owed: 0n, linkOffset: 0, features });
 
   it('is refused by its name', () => {
     for (const [name, values, message] of CASES)
@@ -268,13 +272,15 @@ describe('a stream', () => {
   });
 
   it('before the first instruction, in real mode, is no guest to take over', () => {
-    expect(() => toMachineState(template, { wallTime: 0n, linkOffset: 0, features })).toThrow(InputError);
+    expect(() => toMachineState(template, { wallTime: 0n, owed: 0n, linkOffset: 0, features })).toThrow(
+      InputError,
+    );
   });
 
   /** Reads it; nothing but an InputError may come of it. */
   function attempt(bytes: Uint8Array): void {
     try {
-      toMachineState(readStream(bytes), { wallTime: now(), linkOffset: 0, features });
+      toMachineState(readStream(bytes), { wallTime: now(), owed: 0n, linkOffset: 0, features });
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
     }

@@ -6,6 +6,7 @@
  *   reset RAM-BYTES DISK-SECTORS     machine reset; clears RAM and disk
  *   time NS                          set guest time, tell nobody
  *   wall NS                          set wall-clock time at guest time 0
+ *   still NS                         the guest stands still until NS
  *   run                              devices_run at the time as it is
  *   until NS                         go to NS, stopping at every deadline; answers how often
  *   deadline                         the next deadline, or "never"
@@ -144,6 +145,9 @@ static void command(char *line) {
         now = a;
     } else if (!strcmp(verb, "wall")) {
         wall = a;
+    } else if (!strcmp(verb, "still")) {
+        devices_stood_still(now, a);
+        now = a;
     } else if (!strcmp(verb, "run")) {
         devices_run(now);
     } else if (!strcmp(verb, "until")) {

@@ -256,6 +256,21 @@ test('ticks are not owed while the guest masks them', () => {
   expect(answersOf(script, ['ack'])).toEqual(['0x20', 'none']);
 });
 
+test('ticks are owed that a guest missed because it stood still, masked or not, and none twice', () => {
+  const stood = (mask: number) => [
+    ...MASTER_INITIALIZED,
+    ...program(0, 2, 1193),
+    out(0x21, mask),
+    `time ${clocks(1193 + 500)}`,
+    `still ${clocks(1193 * 8 + 500)}`,
+    'run',
+    out(0x21, 0xfe),
+    ...Array.from({ length: 12 }, () => ['ack', EOI]).flat(),
+  ];
+  for (const mask of [0xfe, 0xff])
+    expect(answersOf(stood(mask), ['ack']).filter((answer) => answer === '0x20')).toHaveLength(8);
+});
+
 test('the deadline is the next edge that can interrupt', () => {
   const script = [
     'deadline',

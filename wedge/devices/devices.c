@@ -120,6 +120,8 @@ void devices_run(u64 now) {
     uart_run(now);
 }
 
+void devices_stood_still(u64 from, u64 to) { i8254_stood_still(from, to); }
+
 void devices_reset(u64 ram) {
     machine_devices.system = (struct system_ports){.port_92 = 2};
     i8259_reset();

@@ -55,6 +55,9 @@ static inline u64 devices_next_deadline(void) {
 /* Raises the interrupts that are due at guest time `now`. */
 void devices_run(u64 now);
 
+/* The guest stood still from one guest time to another, before which nothing of it was run. */
+void devices_stood_still(u64 from, u64 to);
+
 /* Level of the INTR line. */
 static inline bool devices_interrupt_pending(void) { return machine_devices.i8259[0].intr; }
 

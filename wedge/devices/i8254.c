@@ -175,6 +175,16 @@ void i8254_run(u64 now) {
     set_deadline(c, now);
 }
 
+/* What it missed then is owed even if it masks the interrupt, as Linux does while it handles one. */
+void i8254_stood_still(u64 from, u64 to) {
+    struct i8254_channel *c = &pit->channels[0];
+    if (!is_periodic(c) || !c->loaded || !c->running || c->reload_at <= to)
+        return;
+    u64 edges = rising_edges(c, elapsed(c, to)) - rising_edges(c, elapsed(c, from));
+    c->edges += edges;
+    set_backlog(c, pit->backlog + edges);
+}
+
 void i8254_acknowledged(void) {
     if (!pit->backlog || i8259_timer_requested())
         return;

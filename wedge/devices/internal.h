@@ -24,6 +24,7 @@ void i8254_reset(void);
 u8 i8254_read(u16 port);
 void i8254_write(u16 port, u8 value);
 void i8254_run(u64 now);
+void i8254_stood_still(u64 from, u64 to);
 /* The processor took a timer interrupt: raises the next one that is owed. */
 void i8254_acknowledged(void);
 void i8254_set_speaker_gate(bool level);

@@ -77,6 +77,7 @@ void state_stop(void) {
         port_wait_input();
         console_input(true);
     }
+    devices_stood_still(state.time, port_time());
     log_end();
     port_hide_state();
     sites_burn();
@@ -110,6 +111,7 @@ void state_resume(const struct machine_state *from, struct patch_entry *sites, u
         console_end(STATUS_HOST);
     machine_devices = from->devices;
     port_set_time(from->time + passed);
+    devices_stood_still(from->time, from->time + passed);
     cpu.tsc_offset = from->tsc - port_tsc();
     sites_start(sites, from->site_count, from->link_offset);
     sites_add(sites + from->site_count, from->module_site_count);

@@ -20,7 +20,7 @@ import {
 } from './section-fields.ts';
 
 type I8259 = RecordOf<typeof layouts.I8259>;
-type Channel = RecordOf<typeof layouts.I8254_CHANNEL>;
+export type Channel = RecordOf<typeof layouts.I8254_CHANNEL>;
 type I8254 = RecordOf<typeof layouts.I8254>;
 type Mc146818 = RecordOf<typeof layouts.MC146818>;
 type Uart = RecordOf<typeof layouts.UART16550>;
@@ -111,7 +111,13 @@ const HERTZ = 1_193_182n;
 const clocksFromTime = (time: bigint, hertz: bigint): bigint => (time * hertz) / SECOND;
 const timeFromClocks = (clocks: bigint, hertz: bigint): bigint => (clocks * SECOND + hertz - 1n) / hertz;
 
-const isPeriodic = ({ mode }: { readonly mode: number }): boolean => mode === 2 || mode === 3;
+export const isPeriodic = ({ mode }: { readonly mode: number }): boolean => mode === 2 || mode === 3;
+/** Nanoseconds. */
+export const periodTime = ({ period }: Channel): bigint => timeFromClocks(BigInt(period), HERTZ);
+
+/** Rising edges of a periodic channel's OUT from its load to a guest time in nanoseconds. */
+export const edgesAt = ({ start, period }: Channel, time: bigint): bigint =>
+  clocksFromTime(time - start, HERTZ) / BigInt(period);
 const access = { low: 1, high: 2, both: 3, second: 4 } as const;
 
 /** Modes 6 and 7 are 2 and 3 (data sheet, figure 7). */
@@ -192,7 +198,7 @@ function nextTransition(channel: Channel, start: bigint, now: bigint): bigint {
   const period = BigInt(channel.period);
   if (!channel.loaded) return -1n;
   if (!isPeriodic(channel)) return channel.edges ? -1n : start + timeFromClocks(period, HERTZ);
-  const total = clocksFromTime(now - start, HERTZ) / period;
+  const total = edgesAt({ ...channel, start }, now);
   const edges = channel.edges < total - 1n ? total - 1n : channel.edges;
   const low = channel.mode === 2 ? period - 1n : (period + 1n) / 2n;
   return start + timeFromClocks(edges * period + low, HERTZ);

@@ -143,6 +143,8 @@ function ramOf(stream: MigrationStream): Ram {
 export interface Taken {
   /** Nanoseconds since 1970-01-01 00:00:00 UTC at which QEMU stopped: its stream does not say. */
   readonly wallTime: bigint;
+  /** Nanoseconds that the guest's clock was behind then. */
+  readonly owed: bigint;
   /** Guest-virtual minus guest-physical address of the kernel, as linked. */
   readonly linkOffset: number;
   /** What user code could see of the processor. */
@@ -153,7 +155,8 @@ export interface Taken {
  * The machine that a stopped QEMU has written. Its kernel has its own bytes at all sites.
  * @throws InputError naming the section that is malformed, or what the virtual PC does not have
  */
-export function toMachineState(stream: MigrationStream, { wallTime, linkOffset, features }: Taken): Machine {
+export function toMachineState(stream: MigrationStream, taken: Taken): Machine {
+  const { wallTime, owed, linkOffset, features } = taken;
   checkDevices(stream);
   const ram = ramOf(stream);
   const timer = sectionOf(stream, 'timer');
@@ -162,7 +165,7 @@ export function toMachineState(stream: MigrationStream, { wallTime, linkOffset, 
   const state: MachineState = {
     ram_size: BigInt(ram.size),
     time,
-    wall_time: wallTime,
+    wall_time: wallTime - owed,
     tsc: BigInt.asUintN(64, wideField(timer, 'cpu_ticks_offset')),
     pc_version: VIRTUAL_PC_VERSION,
     link_offset: linkOffset,

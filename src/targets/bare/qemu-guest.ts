@@ -7,13 +7,15 @@ import { InputError } from '../../elf/input-error.ts';
 import type { Features } from '../../machine/features.ts';
 import type { Stopped } from '../../machine/linux-modules.ts';
 import { moduleSites } from '../../machine/module-sites.ts';
-import type { Machine } from '../../machine/state.ts';
+import type { Machine, MachineState } from '../../machine/state.ts';
 import type { OwnedPatchEntry } from '../../sites/patch-table.ts';
 import type { GuestVirtual } from '../../x86/address.ts';
 import { ANNOUNCEMENTS, SITE_KINDS } from '../../x86/site-kinds.ts';
 import type { Reburned } from '../command.ts';
 import type { RunningGuest } from '../target.ts';
+import { wallTime } from '../wall-time.ts';
 import { readStream } from './migration-stream.ts';
+import { accountOf, OwedTicks, type Payer } from './owed-ticks.ts';
 import { toMachineState } from './pc-state.ts';
 import type { Qmp } from './qmp.ts';
 
@@ -77,21 +79,28 @@ export async function takeStream(qmp: Qmp, file: string): Promise<void> {
   await migrated(qmp);
 }
 
-/** Now, in nanoseconds since 1970-01-01 00:00:00 UTC. */
-export const wallTime = (): bigint => BigInt(Date.now()) * 1_000_000n;
+/** What a guest on QEMU is reached by. */
+export interface Machinery {
+  readonly qmp: Qmp;
+  readonly payer: Payer;
+  /** For its streams. */
+  readonly folder: string;
+  /** Ends QEMU. */
+  readonly end: () => void;
+}
 
 export class QemuGuest implements RunningGuest {
-  readonly #qmp: Qmp;
-  readonly #folder: string;
+  readonly #machinery: Machinery;
   readonly #known: Known;
-  readonly #end: () => void;
+  #ticks: OwedTicks | undefined;
+  /** While it stands still. */
+  #stopped: MachineState | undefined;
 
-  /** @param end ends QEMU */
-  constructor(qmp: Qmp, folder: string, known: Known, end: () => void) {
-    this.#qmp = qmp;
-    this.#folder = folder;
+  /** @param stopped as which it waits to go on */
+  constructor(machinery: Machinery, known: Known, stopped?: MachineState) {
+    this.#machinery = machinery;
     this.#known = known;
-    this.#end = end;
+    this.#stopped = stopped;
   }
 
   async features(): Promise<Features> {
@@ -103,12 +112,19 @@ export class QemuGuest implements RunningGuest {
   }
 
   async stop(): Promise<Machine> {
-    await this.#qmp.execute('stop');
+    const { qmp, folder } = this.#machinery;
+    await this.#ticks?.stop();
+    await qmp.execute('stop');
+    // QEMU sends the event as the clocks stop, and answers when the disk has been flushed.
+    const stoppedAt = qmp.eventTime('STOP') ?? wallTime();
+    const owed = (await this.#ticks?.close(stoppedAt)) ?? 0n;
+    this.#ticks = undefined;
     const { linkOffset, features } = this.#known;
-    const stopped = { wallTime: wallTime(), linkOffset, features };
+    const stopped = { wallTime: stoppedAt, owed, linkOffset, features };
     try {
-      const stream = readStream(await writeStream(this.#qmp, this.#folder));
+      const stream = readStream(await writeStream(qmp, folder));
       const machine = toMachineState(stream, stopped);
+      this.#stopped = machine.state;
       return { ...machine, sites: [...this.#known.sites, ...modulesOf(machine, this.#known)] };
     } catch (error) {
       await this.goOn();
@@ -117,10 +133,16 @@ export class QemuGuest implements RunningGuest {
   }
 
   async goOn(): Promise<void> {
-    await this.#qmp.execute('cont');
+    const { qmp, payer } = this.#machinery;
+    const ticks = this.#stopped && (await OwedTicks.open(payer));
+    await qmp.execute('cont');
+    const resumedAt = qmp.eventTime('RESUME') ?? wallTime();
+    if (this.#stopped) ticks?.pay(accountOf(this.#stopped, resumedAt));
+    this.#ticks = ticks;
+    this.#stopped = undefined;
   }
 
   letGo(): void {
-    this.#end();
+    this.#machinery.end();
   }
 }

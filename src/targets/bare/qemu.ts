@@ -33,12 +33,15 @@ import {
   type RunStatus,
   type Target,
 } from '../target.ts';
+import { wallTime } from '../wall-time.ts';
 import { connect, panicWatch } from './console.ts';
 import { unburnedKernel } from './image.ts';
 import { encodeStream, readStream } from './migration-stream.ts';
+import { payerOn } from './owed-ticks.ts';
 import { toStream } from './pc-state.ts';
-import { type Known, QemuGuest, takeStream, wallTime, writeStream } from './qemu-guest.ts';
+import { type Known, QemuGuest, takeStream, writeStream } from './qemu-guest.ts';
 import { listenForQmp, type Qmp } from './qmp.ts';
+import { listenForQtest } from './qtest.ts';
 
 export const QEMU = 'qemu-system-i386';
 const ADVICE = 'install qemu-system-x86';
@@ -187,13 +190,17 @@ async function execute(
   { processor, plan, panicPattern, known, machine, ...hardware }: Beginning,
 ): Promise<RunStatus> {
   const socket = join(folder, 'qmp');
+  const tests = join(folder, 'qtest');
   const log = join(folder, 'log');
   const common = [...machineWith(processor), ...(await machineOptions(folder, hardware, plan))];
   const stream = machine && (await incoming(folder, common, machine));
   const control = await listenForQmp(socket);
+  const lines = await listenForQtest(tests);
   const say = (text: string): void => writeFileSync(options.console.messages, `previrt: ${text}\n`);
 
-  const args = [...common, '-qmp', `unix:${quote(socket)}`, '-d', 'cpu_reset', '-D', log];
+  const args = [...common, '-qmp', `unix:${quote(socket)}`];
+  args.push('-qtest', `unix:${quote(tests)}`, '-qtest-log', 'none');
+  args.push('-d', 'cpu_reset', '-D', log);
   if (stream !== undefined) args.push('-S', '-incoming', 'defer');
   // In a process group of its own: a Ctrl-C at the terminal is for us to handle.
   const qemu = spawn(QEMU, args, { stdio: 'pipe', detached: true });
@@ -228,12 +235,19 @@ async function execute(
   let failure: InputError | undefined;
   control.connected
     .then(async (qmp) => {
+      const machinery = {
+        qmp,
+        payer: await payerOn(qmp, await lines.connected, log),
+        folder,
+        end: () => end(RUN_STATUS.done),
+      };
+      const guest = new QemuGuest(machinery, known, machine?.state);
       if (stream !== undefined) {
         await takeStream(qmp, stream);
-        await qmp.execute('cont');
+        await guest.goOn();
       }
       start();
-      options.attach?.(new QemuGuest(qmp, folder, known, () => end(RUN_STATUS.done)));
+      options.attach?.(guest);
       await powerOff(qmp);
       end(RUN_STATUS.done);
     })
@@ -250,6 +264,7 @@ async function execute(
     options.signal.removeEventListener('abort', abort);
     wire.close();
     control.close();
+    lines.close();
   }
   if (failure) throw failure;
   if (status !== undefined) return status;

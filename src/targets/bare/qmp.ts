@@ -1,13 +1,17 @@
 /** QEMU's control socket: a client of the QEMU Machine Protocol (QEMU's docs/interop/qmp-spec). */
 
-import { createServer, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { type Listener, listenFor } from './listen.ts';
 
-/** What QEMU sends, as far as it is an answer: its greeting and its events have no id. */
-interface Answer {
+/** What QEMU sends: its greeting and its events have no id. */
+interface Message {
   readonly id?: number;
   readonly return?: unknown;
   readonly error?: { readonly desc: string };
+  readonly event?: string;
+  /** Since 1970-01-01 00:00:00 UTC. */
+  readonly timestamp?: { readonly seconds: number; readonly microseconds: number };
 }
 
 interface Waiting {
@@ -20,6 +24,7 @@ const CLOSED = 'QEMU closed its control socket';
 export class Qmp {
   readonly #socket: Socket;
   readonly #waiting = new Map<number, Waiting>();
+  readonly #events = new Map<string, bigint>();
   #last = 0;
 
   constructor(socket: Socket) {
@@ -36,7 +41,9 @@ export class Qmp {
   }
 
   #receive(line: string): void {
-    const { id, error, return: value } = JSON.parse(line) as Answer;
+    const { id, error, return: value, event, timestamp } = JSON.parse(line) as Message;
+    if (event !== undefined && timestamp)
+      this.#events.set(event, BigInt(timestamp.seconds * 1e6 + timestamp.microseconds) * 1000n);
     const waiting = id === undefined ? undefined : this.#waiting.get(id);
     if (id === undefined || !waiting) return;
     this.#waiting.delete(id);
@@ -57,32 +64,21 @@ export class Qmp {
     });
   }
 
+  /** When an event was last sent, in nanoseconds since 1970-01-01 00:00:00 UTC: before the answer to what caused it. */
+  eventTime(event: string): bigint | undefined {
+    return this.#events.get(event);
+  }
+
   /** A command of the human monitor; returns the text it prints. */
   async monitor(commandLine: string): Promise<string> {
     return String(await this.execute('human-monitor-command', { 'command-line': commandLine }));
   }
 }
 
-export interface QmpListener {
-  /** Rejects if QEMU refuses to negotiate; stays pending if it never connects. */
-  readonly connected: Promise<Qmp>;
-  /** Waits no longer. */
-  close(): void;
-}
-
 /** Waits at a Unix socket for QEMU to connect (`-qmp unix:PATH`), and negotiates. */
-export function listenForQmp(path: string): Promise<QmpListener> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    const connected = new Promise<Qmp>((ready, failed) => {
-      server.once('connection', (socket) => {
-        server.close();
-        const qmp = new Qmp(socket);
-        qmp.execute('qmp_capabilities').then(() => ready(qmp), failed);
-      });
-    });
-    connected.catch(() => {});
-    server.listen(path, () => resolve({ connected, close: () => void server.close() }));
+export const listenForQmp = (path: string): Promise<Listener<Qmp>> =>
+  listenFor(path, async (socket) => {
+    const qmp = new Qmp(socket);
+    await qmp.execute('qmp_capabilities');
+    return qmp;
   });
-}

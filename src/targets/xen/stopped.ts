@@ -4,12 +4,15 @@
  */
 
 import { readdirSync, readlinkSync, readSync, writeSync } from 'node:fs';
+import { viewOf } from '../../elf/codec.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { pageSetSize } from '../../machine/page-set.ts';
-import type { Machine } from '../../machine/state.ts';
+import { MACHINE_STATE, type Machine } from '../../machine/state.ts';
 import { encodeMachineState } from '../../machine/state-blob.ts';
+import { offsetOf } from '../../x86/struct.ts';
 import type { Incoming, Written } from '../target.ts';
 import type { MemoryFile } from '../told-state.ts';
+import { wallTime } from '../wall-time.ts';
 import {
   domainState,
   FRAME_SIZE,
@@ -50,13 +53,20 @@ function toldIn(words: string): Told {
   return { root, pages };
 }
 
-/** @throws InputError if what the wedge has said does not lead to a state */
-export const stoppedState = (
+/**
+ * Its wall time is this host's: that of Xen's machine is wrong by up to a second.
+ * @throws InputError if what the wedge has said does not lead to a state
+ */
+export function stoppedState(
   pid: number | undefined,
   words: string,
   memory: MemoryFile,
   logged: boolean,
-): Machine => domainState(machineMemory(pid, memory, 'r'), toldIn(words), logged);
+): Machine {
+  const stoppedAt = wallTime();
+  const machine = domainState(machineMemory(pid, memory, 'r'), toldIn(words), logged);
+  return { ...machine, state: { ...machine.state, wall_time: stoppedAt } };
+}
 
 /** The same for the log of a guest that runs. */
 export function loggedPages(
@@ -74,7 +84,8 @@ export function loggedPages(
 
 /**
  * The place of a guest that a wedge awaits. Nothing of it has run there yet, so
- * that QEMU has translated nothing of it.
+ * that QEMU has translated nothing of it. The wedge has left there what time it
+ * has; that of the guest is told by the same clock.
  * @param ramSize bytes
  * @param goOn tells the wedge that all is there
  * @throws InputError if what it has said does not lead to the place
@@ -89,13 +100,19 @@ export function awaitedPlace(
   const machine = machineMemory(pid, memory, 'r+');
   const { state, ram } = openPages(machine, toldIn(words));
   const frames = ram(ramSize);
+  const head = new Uint8Array(MACHINE_STATE.size);
+  scattered(readSync, machine, state)(0, head);
+  const ahead = viewOf(head).getBigUint64(offsetOf(MACHINE_STATE, 'wall_time'), true) - wallTime();
   const write = (to: Uint32Array, offset: number, bytes: Uint8Array): void => {
     if (memory.descriptor === machine.file) scattered(writeSync, machine, to)(offset, bytes);
   };
   return {
     write: (start, bytes) => write(frames, start, bytes),
     takeUp: (guest) => {
-      const whole = encodeMachineState(guest);
+      const whole = encodeMachineState({
+        ...guest,
+        state: { ...guest.state, wall_time: guest.state.wall_time + ahead },
+      });
       if (whole.length > state.length * FRAME_SIZE)
         throw new InputError('the guest and its modules have more sites than there is room for');
       write(state, 0, whole);

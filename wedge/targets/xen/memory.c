@@ -257,6 +257,7 @@ const struct machine_state *memory_await(u32 most_sites) {
     u8 go_on[2];
     open_pages(&arrived, pages_of(sizeof(struct machine_state) + (u64)most_sites * sizeof(struct patch_entry)));
     state_features(true);
+    ((struct machine_state *)arrived.at)->wall_time = port_wall_time(); /* by which the other side knows this clock */
     report("previrt: awaits a guest, machine frame %u, %u pages of state", arrived.root_frame, arrived.count);
     for (u32 got = 0; got < sizeof go_on;) {
         port_wait_input();
