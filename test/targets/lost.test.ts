@@ -1,7 +1,7 @@
 /** Guests that end themselves, lose themselves or ask for what a target refuses. */
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -140,6 +140,22 @@ describe.each([
       for (const text of says) expect(result.messages).toContain(text);
       if (says.length === 0) expect(result.messages).not.toContain('lost');
       expect(result.status).toBe(status);
+    },
+    TIMEOUT,
+  );
+});
+
+describe('a guest whose console nobody reads any more', () => {
+  it.each(['hosted', 'xen', 'bare'])(
+    'goes on to its end on %s',
+    (target) => {
+      const body = `mov $60000, %ecx; mov $0x3f8, %edx
+1:      mov $'x', %al; outb %al, %dx; loop 1b`;
+      const elf = guest('writes_much', 0, body);
+      const status = join(work, 'status');
+      const command = `(${join(BIN, 'previrt')} run ${elf} --target ${target} --memory 32M 2>&1; echo $? > ${status}) | head -c 200`;
+      spawnSync('sh', ['-c', command], { input: '', timeout: TIMEOUT });
+      expect(readFileSync(status, 'latin1')).toBe('0\n');
     },
     TIMEOUT,
   );

@@ -1,9 +1,10 @@
 /** The wire between the guest's UART and the terminal, for machines whose emulator leaves both to us. */
 
-import { createReadStream, writeSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import type { GuestConsole } from '../target.ts';
+import { writeOut } from '../write-out.ts';
 
 const CTRL_A = 1;
 const LITERAL = 'a'.charCodeAt(0);
@@ -60,16 +61,6 @@ export interface Wire {
   close(): void;
 }
 
-/** writeSync on a pipe that the other side has made non-blocking. */
-function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length; )
-    try {
-      done += writeSync(fd, bytes, done);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
-    }
-}
-
 function inputOf(input: GuestConsole['input']): Readable {
   if (typeof input !== 'number') return input;
   return input === 0 ? process.stdin : createReadStream('', { fd: input });
@@ -82,7 +73,7 @@ export function connect(console: GuestConsole, toGuest: (bytes: Uint8Array) => v
   const onData = (bytes: Buffer): void => toGuest(filter(bytes));
   input.on('data', onData as (chunk: Buffer | string) => void);
   return {
-    write: (bytes) => writeAll(console.output, bytes),
+    write: (bytes) => writeOut(console.output, bytes),
     close: () => {
       input.off('data', onData as (chunk: Buffer | string) => void);
       input.pause();

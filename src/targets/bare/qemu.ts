@@ -4,7 +4,7 @@
  */
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,6 +34,7 @@ import {
   type Target,
 } from '../target.ts';
 import { wallTime } from '../wall-time.ts';
+import { writeOut } from '../write-out.ts';
 import { connect, panicWatch } from './console.ts';
 import { unburnedKernel } from './image.ts';
 import { encodeStream, readStream } from './migration-stream.ts';
@@ -196,7 +197,7 @@ async function execute(
   const stream = machine && (await incoming(folder, common, machine));
   const control = await listenForQmp(socket);
   const lines = await listenForQtest(tests);
-  const say = (text: string): void => writeFileSync(options.console.messages, `previrt: ${text}\n`);
+  const say = (text: string): void => writeOut(options.console.messages, `previrt: ${text}\n`);
 
   const args = [...common, '-qmp', `unix:${quote(socket)}`];
   args.push('-qtest', `unix:${quote(tests)}`, '-qtest-log', 'none');
@@ -229,6 +230,7 @@ async function execute(
     wire.write(bytes);
     watch(bytes);
   });
+  process.once('exit', abort);
   options.signal.addEventListener('abort', abort, { once: true });
   if (options.signal.aborted) abort();
   /** Why the guest does not go on here. */
@@ -262,6 +264,7 @@ async function execute(
     if (status === undefined) throw error;
   } finally {
     options.signal.removeEventListener('abort', abort);
+    process.off('exit', abort);
     wire.close();
     control.close();
     lines.close();

@@ -3,13 +3,13 @@
  * inside this process. It has no disk there.
  */
 
-import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { V86 } from 'v86';
 import { InputError } from '../../elf/input-error.ts';
 import { firmware } from '../../machine/firmware.ts';
 import { prepareBoot } from '../boot.ts';
 import { type Check, RUN_STATUS, type RunOptions, type RunStatus, type Target } from '../target.ts';
+import { writeOut } from '../write-out.ts';
 import { connect, panicWatch } from './console.ts';
 import { unburnedKernel } from './image.ts';
 
@@ -64,7 +64,7 @@ async function run(options: RunOptions): Promise<RunStatus> {
         () => end(RUN_STATUS.done),
       );
       const watch = panicWatch(panicPattern, (line) => {
-        writeFileSync(options.console.messages, `previrt: ${line}\n`);
+        writeOut(options.console.messages, `previrt: ${line}\n`);
         end(RUN_STATUS.panic);
       });
       machine.add_listener('serial0-output-byte', (byte) => {

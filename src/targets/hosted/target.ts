@@ -49,6 +49,7 @@ import {
 import { MemoryFile, toldState } from '../told-state.ts';
 import { cacheRoot } from '../wedge-build.ts';
 import { WedgeGuest } from '../wedge-guest.ts';
+import { writeOut } from '../write-out.ts';
 import { buildHostedWedge } from './build.ts';
 import { hostedChecks } from './check.ts';
 
@@ -296,7 +297,7 @@ async function execute(
   { bootFd, diskFd, ramFd, ramSize, starts, awaited }: Handed,
 ): Promise<RunStatus> {
   const { input, output, messages } = options.console;
-  writeFileSync(messages, ISOLATION_NOTE);
+  writeOut(messages, ISOLATION_NOTE);
   const stdio: (number | 'pipe' | 'ignore')[] = [
     options.attach || typeof input !== 'number' ? 'pipe' : input,
     output,
@@ -339,13 +340,13 @@ async function execute(
     const end = text.lastIndexOf('\n') + 1;
     const lines = text.slice(0, end).replace(/.*\n/g, heard);
     const said = commands ? commands.guest.heard(lines) : lines;
-    if (said) writeFileSync(messages, symbolize(said));
+    if (said) writeOut(messages, symbolize(said));
     text = text.slice(end);
   });
   try {
     const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
     if (signal) {
-      writeFileSync(messages, `previrt: the guest's process was ended by ${signal}\n`);
+      writeOut(messages, `previrt: the guest's process was ended by ${signal}\n`);
       return RUN_STATUS.crash;
     }
     if (commands?.guest.failure) throw commands.guest.failure;

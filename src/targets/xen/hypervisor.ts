@@ -14,7 +14,7 @@
  */
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -32,6 +32,7 @@ import {
 } from '../target.ts';
 import { MemoryFile } from '../told-state.ts';
 import { WedgeGuest } from '../wedge-guest.ts';
+import { writeOut } from '../write-out.ts';
 import { awaitedPlace, loggedPages, MEMORY_FILE, stoppedState } from './stopped.ts';
 import { Preamble, WedgeMessages, XenWire } from './wire.ts';
 
@@ -296,7 +297,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     terminal.write(guest);
     const heard = run.ready ? said.replace(/.*\n/g, awaits) : said;
     const told = asked ? asked.heard(heard) : heard;
-    if (told) writeFileSync(run.console.messages, run.symbolize?.(told) ?? told);
+    if (told) writeOut(run.console.messages, run.symbolize?.(told) ?? told);
   };
   const silence = setTimeout(() => show(wire.flush()), SILENCE);
   let started = false;
@@ -322,6 +323,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     qemu.kill('SIGKILL');
   });
   const abort = (): void => order(RUN_STATUS.host);
+  process.once('exit', abort);
   run.signal.addEventListener('abort', abort, { once: true });
   if (run.signal.aborted) abort();
   try {
@@ -332,6 +334,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     clearTimeout(silence);
     clearTimeout(patience);
     run.signal.removeEventListener('abort', abort);
+    process.off('exit', abort);
     input.close();
     terminal.close();
     memory.close();
@@ -344,10 +347,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   if (written !== undefined) outcome = isStatus(written) ? written : RUN_STATUS.crash;
   if (outcome === RUN_STATUS.crash || outcome === RUN_STATUS.host) {
     const text = log.slice(-TAIL).map((message) => `(XEN) ${message}\n`);
-    writeFileSync(
-      run.console.messages,
-      `previrt: the domain failed; the end of Xen's log:\n${text.join('')}`,
-    );
+    writeOut(run.console.messages, `previrt: the domain failed; the end of Xen's log:\n${text.join('')}`);
   }
   return outcome;
 }

@@ -151,6 +151,9 @@ static void on_event(int signal, struct siginfo *info, struct ucontext *frame) {
     put_registers(context);
 }
 
+/* The host's SIG_IGN. */
+#define IGNORED ((void (*)(int, struct siginfo *, struct ucontext *))1)
+
 static void handle(int signal, void (*handler)(int, struct siginfo *, struct ucontext *)) {
     struct {
         void (*handler)(int, struct siginfo *, struct ucontext *);
@@ -173,5 +176,6 @@ void signals_start(void) {
         handle(trap_signals[i], on_trap);
     handle(SIGSYS, on_system_call);
     handle(SIGALRM, on_event);
+    handle(SIGPIPE, IGNORED); /* nobody reads the console: the write says so */
     HOST_CALL(__NR_rt_sigprocmask, SIG_SETMASK, &(u64){0}, NULL, 8);
 }

@@ -1,0 +1,19 @@
+/** Console and messages go to files that someone reads, or has stopped to. */
+
+import { writeSync } from 'node:fs';
+
+/**
+ * Writes all of it, waiting where the other side has made a pipe non-blocking.
+ * When nobody reads any more, nothing: a machine goes on without its screen.
+ */
+export function writeOut(fd: number, what: Uint8Array | string): void {
+  const bytes = typeof what === 'string' ? Buffer.from(what) : what;
+  for (let done = 0; done < bytes.length; )
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EPIPE') return;
+      if (code !== 'EAGAIN') throw error;
+    }
+}
