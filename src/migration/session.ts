@@ -35,7 +35,7 @@ export type Destination =
   | { resume(machine: Machine): Start; readonly features?: Features | undefined };
 
 export interface Stopped {
-  /** How long the guest stood still, in milliseconds. */
+  /** How long the guest stood still at most, in milliseconds: from when it was told to stop. */
   readonly stopped: number;
 }
 
@@ -154,8 +154,8 @@ export class Session {
   standStill<T>(look: (machine: Machine) => Promise<T> | T, end: boolean): Promise<T & Stopped> {
     return this.#inTurn(async () => {
       const run = this.#run;
-      const machine = await run.ask((guest) => guest.stop());
       const since = performance.now();
+      const machine = await run.ask((guest) => guest.stop());
       let ends = false;
       try {
         const result = await look(machine);
@@ -256,8 +256,8 @@ export class Session {
       const ahead = await this.#goAhead(to, tell).catch(didNotGoOn);
       this.#typed = [];
       try {
-        const machine = await this.#stop(ahead);
         const since = performance.now();
+        const machine = await this.#stop(ahead);
         try {
           this.#run = await this.#land(machine, to, ahead);
         } catch (error) {

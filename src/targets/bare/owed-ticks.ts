@@ -145,7 +145,7 @@ export class OwedTicks {
   pay(account: Account | undefined): void {
     this.#account = account;
     // Fails when QEMU has ended, which is seen elsewhere.
-    this.#done = (account ? this.#follow(account) : Promise.resolve()).catch(() => {});
+    this.#done = (account ? this.#follow(account) : this.#settle()).catch(() => {});
   }
 
   async #follow(account: Account): Promise<void> {
@@ -165,7 +165,10 @@ export class OwedTicks {
       while (!this.#stopped && this.#taken.count() === before && wallTime() - good < 2n * PATIENCE)
         await sleep(POLL);
     }
-    if (this.#stopped) return;
+    if (!this.#stopped) await this.#settle();
+  }
+
+  async #settle(): Promise<void> {
     this.#settled = true;
     await this.#payer.log(false);
   }
