@@ -78,18 +78,18 @@ export interface Account {
 
 /**
  * Pure.
- * @param wallTime nanoseconds since 1970-01-01 00:00:00 UTC at which the guest goes on
+ * @param goesOnAt nanoseconds since 1970-01-01 00:00:00 UTC at which the guest goes on
  * @returns undefined if it does not count ticks
  */
-export function accountOf(state: MachineState, wallTime: bigint): Account | undefined {
+export function accountOf(state: MachineState, goesOnAt: bigint): Account | undefined {
   const timer = timerOf(state);
   if (!timer) return undefined;
   const period = periodTime(timer);
-  const passed = wallTime > state.wall_time ? wallTime - state.wall_time : 0n;
+  const passed = goesOnAt > state.wall_time ? goesOnAt - state.wall_time : 0n;
   const missed = BigInt(state.devices.i8254.backlog) + (passed < LONGEST ? passed : LONGEST) / period;
   const requested = BigInt(state.devices.i8259[0]!.irr & TIMER_BIT);
   const before = missed + requested - timer.edges;
-  return { period, due: (time) => before + edgesAt(timer, state.time + time - wallTime) };
+  return { period, due: (time) => before + edgesAt(timer, state.time + time - goesOnAt) };
 }
 
 /** The interrupts of the timer that QEMU has logged. */
@@ -181,11 +181,11 @@ export class OwedTicks {
 
   /**
    * For a guest that has stopped: the nanoseconds that it is still owed.
-   * @param wallTime in nanoseconds, at which it did
+   * @param stoppedAt in nanoseconds, at which it did
    */
-  async close(wallTime: bigint): Promise<bigint> {
+  async close(stoppedAt: bigint): Promise<bigint> {
     const account = this.#account;
-    const owed = account && !this.#settled ? account.due(wallTime) - this.#taken.count() : 0n;
+    const owed = account && !this.#settled ? account.due(stoppedAt) - this.#taken.count() : 0n;
     this.#taken.close();
     if (!this.#settled) await this.#payer.log(false);
     return owed > 0n && account ? owed * account.period : 0n;
