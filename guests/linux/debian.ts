@@ -127,17 +127,26 @@ export async function downloadWithDependencies(
   return archives(folder).map((name) => join(folder, name));
 }
 
+/** Packages of one architecture, without what they depend on, downloaded into a folder; their paths. */
+export async function downloadPackages(
+  architecture: Architecture,
+  packages: readonly string[],
+  folder: string,
+): Promise<string[]> {
+  const state = join(cacheRoot(), `linux/apt-${architecture}`);
+  await download(privateOptions(architecture, state), packages, folder);
+  return archives(folder).map((name) => join(folder, name));
+}
+
 /** A folder with packages of one architecture unpacked over each other. */
 export function packagesRoot(architecture: Architecture, packages: readonly string[]): Promise<string> {
   return cachedFolder(`linux/${architecture}-${hashOf(packages)}`, (work) =>
     step(`Downloading ${plural(packages.length, `${architecture} package`)}`, async (report) => {
       const downloads = join(work, 'dl');
       mkdirSync(downloads);
-      const state = join(cacheRoot(), `linux/apt-${architecture}`);
-      await download(privateOptions(architecture, state), packages, downloads);
+      const files = await downloadPackages(architecture, packages, downloads);
       report('unpacking');
-      for (const name of archives(downloads))
-        await runProgram('dpkg-deb', ['-x', join(downloads, name), work]);
+      for (const file of files) await runProgram('dpkg-deb', ['-x', file, work]);
       await rm(downloads, { recursive: true });
     }),
   );

@@ -97,6 +97,10 @@ export function memoryRam(bytes: Uint8Array): Ram {
   return ram;
 }
 
+/** How many runs nonZeroRuns finds at most: every second page is one. */
+export const mostRuns = ({ extents }: Ram): number =>
+  extents.reduce((sum, { size }) => sum + Math.ceil(size / PAGE_SIZE / 2), 0);
+
 /**
  * The runs of pages that are not zero, ascending, none longer than BLOCK_SIZE.
  * Their bytes are valid until the next is asked for.

@@ -87,9 +87,14 @@ function readCore(file: number, fileSize: number): Core {
   const table = part(header.e_phoff, header.e_phnum * ELF32_PHDR.size, 'the program header table');
   const segments = Array.from({ length: header.e_phnum }, (_, index) =>
     readStruct<Segment>(ELF32_PHDR, viewOf(table), index * ELF32_PHDR.size, `program header ${index}`),
-  ).filter(({ p_type }) => p_type === PT.NOTE);
-  const [notes] = segments;
-  if (!notes || segments.length > 1) throw new InputError('there should be one note segment');
+  );
+  const [notes, ...more] = segments.filter(({ p_type }) => p_type === PT.NOTE);
+  if (!notes || more.length) throw new InputError('there should be one note segment');
+  const end = Math.max(...segments.map(({ p_offset, p_filesz }) => p_offset + p_filesz));
+  if (end > fileSize)
+    throw new InputError(
+      `truncated: its segments end at 0x${end.toString(16)}, the file at 0x${fileSize.toString(16)}`,
+    );
   if (notes.p_filesz > MAX_NOTES)
     throw new InputError(`notes of ${notes.p_filesz} bytes, more than ${MAX_NOTES}`);
   return {

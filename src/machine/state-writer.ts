@@ -1,21 +1,20 @@
 /**
  * Writes a machine state file (docs/machine-state.md): RAM first, while it is
- * read, then the notes and program headers that describe it, and the ELF header
- * last, so that a file that was not finished is none.
+ * read, behind room for the notes and program headers that describe it, and the
+ * ELF header last, so that a file that was not finished is none.
  */
 
-import { writeSync } from 'node:fs';
+import { ftruncateSync, writeSync } from 'node:fs';
 import { crc32, deflateSync } from 'node:zlib';
 import { viewOf, writeStruct } from '../elf/codec.ts';
 import type { FileHeader, Segment } from '../elf/image.ts';
-import { InputError } from '../elf/input-error.ts';
 import { encodeNote } from '../elf/notes.ts';
 import { encodeRecord, type RecordOf } from '../elf/record.ts';
 import { ELF32_EHDR, ELF32_PHDR, ELFDATA2LSB, EM, ET, PT } from '../elf/structs.ts';
 import { encodeEntries } from '../sites/patch-table.ts';
 import { coreNotes } from './core-registers.ts';
 import { type Mapping, ramMappings } from './paging.ts';
-import { nonZeroRuns, PAGE_SIZE, type Ram } from './ram.ts';
+import { mostRuns, nonZeroRuns, PAGE_SIZE, type Ram } from './ram.ts';
 import type { Machine } from './state.ts';
 import { kernelSiteCount } from './state-blob.ts';
 import {
@@ -35,9 +34,6 @@ export interface WriteOptions {
   readonly compress?: boolean;
 }
 
-/** Where RAM begins in the file. */
-const RAM_OFFSET = PAGE_SIZE;
-
 /** As many segments as a debugger opens without a thought, and fewer than PN_XNUM. */
 const MAX_SEGMENTS = 16_384;
 
@@ -49,14 +45,14 @@ function writeFully(file: number, bytes: Uint8Array, position: number): void {
 }
 
 /** Writes what is not zero. Plain, each byte of RAM has its place; deflated, blocks lie close together. */
-function writeRam(file: number, ram: Ram, compress: boolean): { blocks: RamBlock[]; end: number } {
+function writeRam(file: number, ram: Ram, base: number, compress: boolean): RamBlock[] {
   const blocks: RamBlock[] = [];
-  let end = RAM_OFFSET;
+  let end = base;
   for (const { start, bytes } of nonZeroRuns(ram)) {
     const deflated = compress ? deflateSync(bytes, { level: 1 }) : bytes;
     const smaller = deflated.length < bytes.length;
     const stored = smaller ? deflated : bytes;
-    const offset = compress ? end : RAM_OFFSET + start;
+    const offset = compress ? end : base + start;
     writeFully(file, stored, offset);
     end = offset + stored.length;
     blocks.push({
@@ -68,7 +64,7 @@ function writeRam(file: number, ram: Ram, compress: boolean): { blocks: RamBlock
       encoding: smaller ? ENCODINGS.deflate : ENCODINGS.plain,
     });
   }
-  return { blocks, end: compress ? end : RAM_OFFSET + ram.size };
+  return blocks;
 }
 
 /** The mappings that get a segment, by address: if there are too many, the kernel's first, and the largest. */
@@ -80,9 +76,9 @@ function chosen(mappings: readonly Mapping[]): Mapping[] {
     .sort((a, b) => a.virtual - b.virtual);
 }
 
-const segmentOf = ({ virtual, physical, size, writable }: Mapping): Segment => ({
+const segmentOf = ({ virtual, physical, size, writable }: Mapping, ramOffset: number): Segment => ({
   p_type: PT.LOAD,
-  p_offset: RAM_OFFSET + physical,
+  p_offset: ramOffset + physical,
   p_vaddr: virtual,
   p_paddr: physical,
   p_filesz: size,
@@ -102,13 +98,13 @@ const noteSegment = (offset: number, size: number): Segment => ({
   p_align: 4,
 });
 
-const coreHeader = (tableOffset: number, count: number): FileHeader => ({
+const coreHeader = (count: number): FileHeader => ({
   e_ident: Uint8Array.from([0x7f, 0x45, 0x4c, 0x46, 1, ELFDATA2LSB, 1, ...new Uint8Array(9)]),
   e_type: ET.CORE,
   e_machine: EM.I386,
   e_version: 1,
   e_entry: 0,
-  e_phoff: tableOffset,
+  e_phoff: ELF32_EHDR.size,
   e_shoff: 0,
   e_flags: 0,
   e_ehsize: ELF32_EHDR.size,
@@ -146,10 +142,9 @@ const checksumNote = (notes: number, headers: number): Uint8Array =>
     bytes: encodeRecord(CHECKSUMS, { notes, headers }),
   });
 
-/**
- * Writes to an open, empty file. What goes wrong with the file is the system's error.
- * @throws InputError if the state is larger than such a file can be
- */
+const CHECKSUM_NOTE_SIZE = checksumNote(0, 0).length;
+
+/** Writes to an open, empty file. What goes wrong with the file is the system's error. */
 export function writeStateFile(
   file: number,
   machine: Machine,
@@ -158,24 +153,26 @@ export function writeStateFile(
   const { state, ram } = machine;
   if (BigInt(ram.size) !== state.ram_size)
     throw new RangeError(`RAM of ${ram.size} bytes, and the state says ${state.ram_size}`);
-  const { blocks, end } = writeRam(file, ram, compress);
-  const notes = notesOf(machine, blocks);
-  const notesOffset = Math.ceil(end / 4) * 4;
-  const notesSize = notes.length + checksumNote(0, 0).length;
   const mappings = compress ? [] : chosen(ramMappings(state.cpu, ram));
-  const segments = [noteSegment(notesOffset, notesSize), ...mappings.map(segmentOf)];
-  const tableOffset = notesOffset + notesSize;
-  if (tableOffset + segments.length * ELF32_PHDR.size > 2 ** 32)
-    throw new InputError('a machine state file holds 4 GiB at most', 'compress it');
+  const notesOffset = ELF32_EHDR.size + (mappings.length + 1) * ELF32_PHDR.size;
+  const room = notesOf(machine, []).length + mostRuns(ram) * RAM_BLOCK.size + CHECKSUM_NOTE_SIZE;
+  const ramOffset = Math.ceil((notesOffset + room) / PAGE_SIZE) * PAGE_SIZE;
 
+  const notes = notesOf(machine, writeRam(file, ram, ramOffset, compress));
+  // Pages of zeros at its end too: a segment that the file does not hold would be one cut off.
+  if (!compress) ftruncateSync(file, ramOffset + ram.size);
+  const segments = [
+    noteSegment(notesOffset, notes.length + CHECKSUM_NOTE_SIZE),
+    ...mappings.map((mapping) => segmentOf(mapping, ramOffset)),
+  ];
   const header = new Uint8Array(ELF32_EHDR.size);
-  writeStruct(ELF32_EHDR, viewOf(header), 0, coreHeader(tableOffset, segments.length));
+  writeStruct(ELF32_EHDR, viewOf(header), 0, coreHeader(segments.length));
   const table = new Uint8Array(segments.length * ELF32_PHDR.size);
   segments.forEach((segment, index) => {
     writeStruct(ELF32_PHDR, viewOf(table), index * ELF32_PHDR.size, segment);
   });
   writeFully(file, notes, notesOffset);
   writeFully(file, checksumNote(crc32(notes), crc32(table, crc32(header))), notesOffset + notes.length);
-  writeFully(file, table, tableOffset);
+  writeFully(file, table, ELF32_EHDR.size);
   writeFully(file, header, 0);
 }
