@@ -3,9 +3,11 @@
 import { closeSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { parseElf } from '../elf/image.ts';
+import { MOST_OWED } from '../machine/devices.ts';
 import { checkFeatures } from '../machine/features.ts';
-import type { Machine } from '../machine/state.ts';
+import type { Machine, MachineState } from '../machine/state.ts';
 import { readStateFile, verifyRam } from '../machine/state-reader.ts';
+import { wallTime } from '../targets/wall-time.ts';
 import { arrive, checkDisk } from './arrive.ts';
 import { CliError, inPlace } from './errors.ts';
 import { openInput } from './files.ts';
@@ -45,7 +47,8 @@ export function registerResume(program: Command): void {
       `
 The guest goes on where it was, with its console on standard input and output,
 as after \`previrt run\`. Its clock goes forward to what it is now. The file is
-only read, so a guest can be taken up from it again.`,
+only read, so a guest can be taken up from it again. If it is old the clock runs
+fast for a while, until it is right; it is set forward by a day at most.`,
     )
     .action(resume);
 }
@@ -56,6 +59,14 @@ function readWhole(file: number): Machine {
   // The wedge takes RAM that lies there as it is by itself.
   if (machine.ram.file) verifyRam(machine);
   return machine;
+}
+
+/** Said of a state that is older than what the guest's clock makes up for. */
+function ageNote({ wall_time }: MachineState): string {
+  const seconds = Number((wallTime() - wall_time) / 1_000_000_000n);
+  if (seconds <= MOST_OWED) return '';
+  const days = (count: number): string => `${(count / 86_400).toFixed(1)} days`;
+  return `previrt: the state is ${days(seconds)} old: the guest's clock will be ${days(seconds - MOST_OWED)} behind, until it is set (hwclock --hctosys)\n`;
 }
 
 async function resume(path: string, flags: ResumeFlags): Promise<void> {
@@ -76,6 +87,7 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
     const machine = inPlace(path, () => readWhole(file));
     checkDisk(machine, disk);
     if (target.features) checkFeatures(machine.state.features, target.features);
+    process.stderr.write(ageNote(machine.state));
     process.exitCode = await hold(control, { disk, elf, ramSize: machine.ram.size }, (surroundings) =>
       start({ machine, elf, disk, domain, ...surroundings }),
     );

@@ -1,7 +1,5 @@
 /** The targets that commands offer, by name. */
 
-import { qemuTarget } from '../targets/bare/qemu.ts';
-import { hostedTarget } from '../targets/hosted/target.ts';
 import type { Target } from '../targets/target.ts';
 import { CliError } from './errors.ts';
 
@@ -16,13 +14,13 @@ async function xen(version: '4.14' | '4.17' | '4.20'): Promise<Target> {
   return xenTarget(() => buildXen(version), version === DOM0_VERSION ? runDomU : undefined);
 }
 
-/** Each target's machines by name; the first is the usual one. What is large is loaded when it is wanted. */
+/** Each target's machines by name; the first is the usual one. A target is loaded when it is wanted. */
 export const TARGETS: Readonly<Record<string, Readonly<Record<string, () => Promise<Target>>>>> = {
   bare: {
-    qemu: async () => qemuTarget,
+    qemu: async () => (await import('../targets/bare/qemu.ts')).qemuTarget,
     v86: async () => (await import('../targets/bare/v86.ts')).v86Target,
   },
-  hosted: { process: async () => hostedTarget },
+  hosted: { process: async () => (await import('../targets/hosted/target.ts')).hostedTarget },
   xen: { '4.17': () => xen('4.17'), '4.14': () => xen('4.14'), '4.20': () => xen('4.20') },
 };
 

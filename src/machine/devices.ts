@@ -154,6 +154,9 @@ const LAYOUTS = [
   MACHINE_DEVICES,
 ] as const;
 
+/** Seconds: a guest that has moved, or stood still in a file, is owed no more of the timer's ticks. */
+export const MOST_OWED = 86_400;
+
 /** The C header `generated/devices-state.h`. */
 export function deviceStateHeader(): string {
   return [
@@ -164,6 +167,7 @@ export function deviceStateHeader(): string {
     '#include "core/types.h"',
     '',
     '#define NEVER (~(u64)0)',
+    `#define MOST_OWED ${MOST_OWED}u /* seconds */`,
     '',
     ...LAYOUTS.map(cStruct),
     '#endif',

@@ -1,11 +1,13 @@
 /**
  * Builds a target's wedge with the machine's own gcc. The result is cached by
- * the hash of all it is made of.
+ * the hash of all it is made of; and is found, without making its headers, by
+ * that of all sources that there are.
  */
 
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,6 +27,7 @@ export async function runTool(tool: string, args: readonly string[]): Promise<vo
   }
 }
 
+const SOURCES = fileURLToPath(new URL('../', import.meta.url));
 /** The wedge's sources. */
 export const WEDGE = fileURLToPath(new URL('../../wedge/', import.meta.url));
 const SHARED_FOLDERS = ['core', 'mmu', 'devices', 'run'] as const;
@@ -48,7 +51,8 @@ const CFLAGS: readonly string[] = [
 export interface WedgeRecipe {
   /** Of the target, and of its folder under wedge/targets/. */
   readonly target: string;
-  readonly headers: ReadonlyMap<string, string>;
+  /** Path in the include directory to text. */
+  headers(): Promise<ReadonlyMap<string, string>>;
   readonly cflags: readonly string[];
   /**
    * Links `output`. `sources` are the C and assembly files but for entry.S,
@@ -74,6 +78,15 @@ export function cacheRoot(): string {
   );
 }
 
+/** A hash of every source, ours in TypeScript and the wedge's. */
+function allSources(): string {
+  const hash = createHash('sha256');
+  for (const root of [SOURCES, WEDGE])
+    for (const name of (readdirSync(root, { recursive: true }) as string[]).sort())
+      if (/\.([chS]|lds|ts)$/.test(name)) hash.update(name).update(readFileSync(join(root, name)));
+  return hash.digest('hex').slice(0, 16);
+}
+
 /** What a target's link step compiles by itself, or includes. */
 const APART = /(^|\/)(entry|entries)\.S$/;
 
@@ -82,19 +95,24 @@ const APART = /(^|\/)(entry|entries)\.S$/;
  * @throws Error with gcc's messages if it does not compile
  */
 export async function buildWedge(recipe: WedgeRecipe): Promise<string> {
-  const { target, headers } = recipe;
+  const found = join(cacheRoot(), 'wedge', `${recipe.target}-of-${allSources()}`);
+  if (existsSync(found)) return realpathSync(found);
+  const result = await build(recipe);
+  await symlink(result, `${found}.${process.pid}`);
+  await rename(`${found}.${process.pid}`, found);
+  return result;
+}
+
+async function build(recipe: WedgeRecipe): Promise<string> {
+  const { target } = recipe;
+  const headers = await recipe.headers();
   const files = await filesOf(target);
   const flags = [...CFLAGS, ...recipe.cflags];
   const hash = createHash('sha256').update(flags.join(' ')).update(String(recipe.link));
   for (const [path, text] of headers) hash.update(path).update(text);
   for (const { path, text } of files) hash.update(path).update(text);
   const result = join(cacheRoot(), 'wedge', `${target}-${hash.digest('hex').slice(0, 16)}`);
-  try {
-    await readFile(result);
-    return result;
-  } catch {
-    // Not built yet.
-  }
+  if (existsSync(result)) return result;
   const work = await mkdtemp(join(tmpdir(), 'previrt-wedge-'));
   try {
     for (const [path, text] of headers) {

@@ -1,7 +1,7 @@
 /** The machine state of a real guest: the command tells of it, and a debugger walks its memory by the kernel's symbols. */
 
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -9,6 +9,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildInitramfs } from '../../guests/linux/initramfs.ts';
 import { buildKernel } from '../../guests/linux/kernel.ts';
 import { request } from '../../src/cli/control.ts';
+import { readStateFile } from '../../src/machine/state-reader.ts';
+import { writeStateFile } from '../../src/machine/state-writer.ts';
+import { wallTime } from '../../src/targets/wall-time.ts';
 import { Guest, PREVIRT } from './guest.ts';
 
 const LIMIT = 120_000;
@@ -23,6 +26,20 @@ beforeAll(async () => {
 }, BUILD_LIMIT);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** A copy of a state as if the guest had stopped so many seconds ago; by how many its clock will be ahead then. */
+function aged(from: string, to: string, seconds: number): number {
+  const [source, copy] = [openSync(from, 'r'), openSync(to, 'w')];
+  try {
+    const { state, ...rest } = readStateFile(source);
+    const wall_time = wallTime() - BigInt(seconds) * 1_000_000_000n;
+    writeStateFile(copy, { ...rest, state: { ...state, wall_time } });
+    return Number(state.wall_time - wall_time) / 1e9;
+  } finally {
+    closeSync(source);
+    closeSync(copy);
+  }
+}
+
 describe.each([
   ['usual', '32-bit paging'],
   ['pae', 'PAE paging'],
@@ -34,8 +51,11 @@ describe.each([
     const guest = new Guest([kernel, '--control', at('control'), '--initrd', initrd]);
     try {
       await guest.expect(/guest# /, LIMIT);
-      for (const name of ['first', 'second'])
+      for (const name of ['first', 'second']) {
         await request(at('control'), { snapshot: { file: at(name), compress: name === 'second' } });
+        guest.send('echo go""es on\n');
+        await guest.expect(/goes on\r\n/, LIMIT);
+      }
     } finally {
       await guest.close();
     }
@@ -52,6 +72,49 @@ describe.each([
     expect(ram.pages).toBeGreaterThan(0);
     expect(ram.pages).toBeLessThan(5000);
   });
+
+  it(
+    'an old one goes on at once, and its clock is right after a while',
+    async () => {
+      const ahead = aged(at('first'), at('old'), 600);
+      const guest = new Guest([at('old')], 'resume');
+      try {
+        guest.send('\n');
+        await guest.expect(/guest# /, LIMIT);
+        const missing = async (): Promise<number> => {
+          guest.send('echo at $(date +%s).\n');
+          const [, seconds] = await guest.expect(/at (\d+)\./, LIMIT);
+          return Math.abs(Date.now() / 1000 + ahead - Number(seconds));
+        };
+        expect(await missing()).toBeGreaterThan(100);
+        await expect.poll(missing, { timeout: LIMIT }).toBeLessThan(2);
+        guest.signal('SIGTERM');
+        expect((await guest.end(LIMIT)).messages).not.toContain('days');
+      } finally {
+        await guest.close();
+      }
+    },
+    LIMIT,
+  );
+
+  it(
+    'of one that is too old for that it is said',
+    async () => {
+      aged(at('first'), at('older'), 3 * 86_400);
+      const guest = new Guest([at('older')], 'resume');
+      try {
+        guest.send('\n');
+        await guest.expect(/guest# /, LIMIT);
+        guest.signal('SIGTERM');
+        expect((await guest.end(LIMIT)).messages).toContain(
+          "previrt: the state is 3.0 days old: the guest's clock will be 2.0 days behind, until it is set",
+        );
+      } finally {
+        await guest.close();
+      }
+    },
+    LIMIT,
+  );
 
   it('gdb finds the kernel in it', async () => {
     const commands = ['x/s &linux_banner', 'x/s *(char **)&saved_command_line'];

@@ -16,6 +16,7 @@
  *   intr                             the INTR line
  *   ack                              interrupt acknowledge cycle, if INTR is up: vector or "none"
  *   inta                             the cycle in any case
+ *   drain                            cycles, each with its end of interrupt, until INTR is down; how many
  *   receive BYTE                     from the console's wire; "full" if there is no room
  *   console                          what was written to the console since it was last asked for
  *   poke ADDRESS HEX, peek ADDRESS COUNT
@@ -181,6 +182,14 @@ static void command(char *line) {
         return;
     } else if (!strcmp(verb, "ack")) {
         answer = "none";
+    } else if (!strcmp(verb, "drain")) {
+        u32 taken = 0;
+        for (; devices_interrupt_pending(); taken++) {
+            devices_interrupt_acknowledge();
+            devices_out(0x20, 1, 0x20);
+        }
+        printf("%u\n", taken);
+        return;
     } else if (!strcmp(verb, "receive")) {
         if (uart_can_receive())
             uart_receive((u8)a);

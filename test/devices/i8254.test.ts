@@ -1,6 +1,7 @@
 /** The i8254: random sequences at QEMU's own nanoseconds, then what the data sheet says and QEMU does not do. */
 
 import { expect, test } from 'vitest';
+import { MOST_OWED } from '../../src/machine/devices.ts';
 import { answersOf, runHarness } from './harness.ts';
 import { play } from './player.ts';
 import { Random } from './random.ts';
@@ -229,16 +230,29 @@ test('missed ticks are delivered one after the other, within bounds', () => {
   const vectors = (answers: readonly string[]) => answers.filter((answer) => answer === '0x20').length;
   expect(vectors(answersOf(late(1), ['ack']))).toBe(1);
   expect(vectors(answersOf(late(7), ['ack']))).toBe(7);
-  // Half an hour's, of the hour that it missed.
-  const owed = Math.floor((1800 * 1193182) / 65536);
-  const everything = [
+});
+
+test('of a week that a guest missed a day is owed', () => {
+  const owed = Math.floor((MOST_OWED * 1193182) / 65536);
+  const week = [...MASTER_INITIALIZED, ...program(0, 2, 0), `time ${7 * MOST_OWED * 1e9}`, 'run', 'drain'];
+  expect(answersOf(week, ['drain'])).toEqual([`${owed + 1}`]);
+});
+
+test('what is owed is paid for half of the time at most', () => {
+  const period = 11932; // 10 ms
+  const tenth = (n: number): bigint => clocks(period * 50) + BigInt(n) * 1_000_000n;
+  // An interrupt takes a millisecond; one is due every ten. The last that is owed in a turn is taken after it.
+  const script = [
     ...MASTER_INITIALIZED,
-    ...program(0, 2, 0),
-    'time 3600000000000',
+    ...program(0, 2, period),
+    `time ${tenth(0)}`,
     'run',
-    ...Array.from({ length: owed + 100 }, () => ['ack', EOI]).flat(),
+    ...Array.from({ length: 40 }, (_, n) => [`time ${tenth(n)}`, 'run', 'ack', EOI]).flat(),
   ];
-  expect(vectors(answersOf(everything, ['ack']))).toBe(owed + 1);
+  const taken = answersOf(script, ['ack'])
+    .map((answer) => (answer === '0x20' ? 'x' : '.'))
+    .join('');
+  expect(taken).toBe('xxxxxxx....xxxxxxx...xxxxxxx...xxxxxxx..');
 });
 
 test('ticks are not owed while the guest masks them', () => {

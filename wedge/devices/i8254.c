@@ -7,7 +7,8 @@
  * The host may keep the guest from running for longer than a period. Guests
  * that count ticks would then lose time, so periods of modes 2 and 3 that
  * passed unseen are owed to the guest and paid out one after the other, each
- * as soon as the interrupt before it has been taken.
+ * as soon as the interrupt before it has been taken; but for no more than half
+ * of the time, so that a guest that is owed much gets on meanwhile.
  */
 
 #include "clock.h"
@@ -15,7 +16,6 @@
 
 enum {
     HERTZ = 1193182,
-    BACKLOG_SECONDS = 1800, /* a guest that has moved, or stood still in a file, catches up within seconds */
     FAST_PERIOD = 24, /* clocks, 20 us: ticks that come faster are delivered in groups */
 };
 
@@ -141,8 +141,11 @@ static void raise_timer_irq(void) {
 }
 
 static void set_backlog(const struct i8254_channel *c, u64 owed) {
-    u32 limit = (u32)BACKLOG_SECONDS * HERTZ / c->period;
-    pit->backlog = owed < limit ? (u32)owed : limit;
+    u32 unused;
+    u64 limit = divide((u64)MOST_OWED * HERTZ, c->period, &unused);
+    if (limit > ~(u32)0)
+        limit = ~(u32)0;
+    pit->backlog = owed < limit ? (u32)owed : (u32)limit;
 }
 
 static void set_deadline(const struct i8254_channel *c, u64 now) {
@@ -185,8 +188,17 @@ void i8254_stood_still(u64 from, u64 to) {
     set_backlog(c, pit->backlog + edges);
 }
 
+/* What is owed is paid in turns, half a period long: one with each tick that is due, even if it comes a little early. */
+static bool is_turn(u64 now) {
+    static u64 begin;
+    u64 half = time_from_clocks(pit->channels[0].period, HERTZ) / 2;
+    if (now - begin >= half + half / 2)
+        begin = now;
+    return now - begin < half;
+}
+
 void i8254_acknowledged(void) {
-    if (!pit->backlog || i8259_timer_requested())
+    if (!pit->backlog || i8259_timer_requested() || !is_turn(port_time()))
         return;
     pit->backlog--;
     raise_timer_irq();

@@ -10,6 +10,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InputError } from '../../elf/input-error.ts';
+import { MOST_OWED } from '../../machine/devices.ts';
 import type { MachineState } from '../../machine/state.ts';
 import { wallTime } from '../wall-time.ts';
 import { type Channel, edgesAt, isPeriodic, NEVER, periodTime } from './device-sections.ts';
@@ -23,8 +24,8 @@ const TRACE_EVENT = 'pic_interrupt';
 const TAKEN = `${TRACE_EVENT} irq ${TIMER_INPUT} `;
 
 const MILLISECOND = 1_000_000n;
-/** Nanoseconds; more is not owed to anybody (wedge/devices/i8254.c). */
-const LONGEST = 1_800_000n * MILLISECOND;
+/** Nanoseconds; more is not owed to anybody. */
+const LONGEST = BigInt(MOST_OWED) * 1000n * MILLISECOND;
 /** Nanoseconds for which the guest must have had all its ticks until nobody looks any more. */
 const SETTLED = 1000n * MILLISECOND;
 /** Nanoseconds that the guest has for taking a tick before it counts as missed. */

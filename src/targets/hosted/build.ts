@@ -3,7 +3,6 @@
 import { join } from 'node:path';
 import { ENTRY_BASE } from '../../substitution/entries.ts';
 import { buildWedge, runTool, WEDGE } from '../wedge-build.ts';
-import { hostedHeaders } from './headers.ts';
 
 /** Above every guest-virtual address, so that the guest has the lowest 4 GiB to itself. */
 const LINK_ADDRESS = 0x1000_0000_0000;
@@ -14,7 +13,7 @@ const CFLAGS = ['-mfsgsbase', '-fpie', '-no-pie', '-nostdlib', '-static'] as con
 export const buildHostedWedge = (): Promise<string> =>
   buildWedge({
     target: 'hosted',
-    headers: hostedHeaders(),
+    headers: async () => (await import('./headers.ts')).hostedHeaders(),
     cflags: CFLAGS,
     async link(work, output, compile, sources) {
       const entry = join(work, 'entry');

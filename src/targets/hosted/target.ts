@@ -25,7 +25,6 @@ import { pageSetSize } from '../../machine/page-set.ts';
 import { fileRam, type Ram, readFully } from '../../machine/ram.ts';
 import type { Machine } from '../../machine/state.ts';
 import type { WithoutRam } from '../../machine/state-blob.ts';
-import { burn } from '../../substitution/burn.ts';
 import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
 import { substituted } from '../../substitution/select.ts';
 import type { DomainName } from '../../x86/site-kinds.ts';
@@ -64,6 +63,7 @@ async function burned(options: RunOptions): Promise<Uint8Array> {
     throw new InputError(`the image is burned for ${info.target}, not for hosted`, 'unburn it first');
   if (info) return options.elf.bytes;
   const wedge = readFileSync(await buildHostedWedge());
+  const { burn } = await import('../../substitution/burn.ts');
   return burn(options.elf.bytes, {
     target: 'hosted',
     domains: domainsFor(options),

@@ -10,7 +10,6 @@ import {
   XEN_HOLE,
 } from '../../substitution/entries.ts';
 import { buildWedge, runTool, WEDGE } from '../wedge-build.ts';
-import { xenHeaders } from './headers.ts';
 
 const ADDRESSES = { WEDGE_BASE, CONTROL_PAGE, POINTER_PAGE, ENTRY_BASE, HYPERCALL_PAGE, XEN_HOLE } as const;
 
@@ -31,7 +30,7 @@ const CFLAGS = [
 export const buildXenWedge = (): Promise<string> =>
   buildWedge({
     target: 'xen',
-    headers: xenHeaders(),
+    headers: async () => (await import('./headers.ts')).xenHeaders(),
     cflags: CFLAGS,
     async link(work, output, compile, sources) {
       const entry = join(work, 'entry.o');
