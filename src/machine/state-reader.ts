@@ -184,17 +184,19 @@ function readBlocks(note: PlacedNote | undefined, ramSize: number, fileSize: num
   return blocks;
 }
 
-/** A block's bytes, checked. */
-function readBlock(
-  file: number,
-  { start, offset, size, stored, checksum, encoding }: StoredBlock,
-): Uint8Array {
+/** Fills `into` with a block as the file has it, checked. */
+function readStored(file: number, { start, offset, checksum }: StoredBlock, into: Uint8Array): void {
   const what = blockName(start);
-  const bytes = new Uint8Array(stored);
-  readFully(file, bytes, offset, what);
-  if (crc32(bytes) !== checksum)
+  readFully(file, into, offset, what);
+  if (crc32(into) !== checksum)
     throw new InputError(`${what} does not have its checksum: the file is damaged`);
-  return encoding === ENCODINGS.plain ? bytes : inflate(bytes, size, what);
+}
+
+/** A block's RAM. */
+function readBlock(file: number, block: StoredBlock): Uint8Array {
+  const bytes = new Uint8Array(block.stored);
+  readStored(file, block, bytes);
+  return block.encoding === ENCODINGS.plain ? bytes : inflate(bytes, block.size, blockName(block.start));
 }
 
 /** @throws InputError unless exactly `size` bytes come of it; no more are made. */
@@ -214,15 +216,15 @@ function storedRam(file: number, size: number, blocks: readonly StoredBlock[]): 
   let kept: { readonly block: StoredBlock; readonly bytes: Uint8Array } | undefined;
   /** Fills `into` from `at` in a block. */
   const readFrom = (block: StoredBlock, at: number, into: Uint8Array): void => {
-    if (kept?.block !== block && checked.has(block) && block.encoding === ENCODINGS.plain) {
-      readFully(file, into, block.offset + at, blockName(block.start));
-      return;
-    }
-    if (kept?.block !== block) {
+    const plain = block.encoding === ENCODINGS.plain;
+    if (kept?.block === block) into.set(kept.bytes.subarray(at, at + into.length));
+    else if (plain && checked.has(block)) readFully(file, into, block.offset + at, blockName(block.start));
+    else if (plain && into.length === block.size) readStored(file, block, into);
+    else {
       kept = { block, bytes: readBlock(file, block) };
-      checked.add(block);
+      into.set(kept.bytes.subarray(at, at + into.length));
     }
-    into.set(kept.bytes.subarray(at, at + into.length));
+    checked.add(block);
   };
   return {
     size,

@@ -70,10 +70,11 @@ void memory_start(u64 size) {
     host_munmap(map_floor, PAGE_SIZE);
 }
 
+/* From file to file: the pages are never zeroed, nor missed one by one, as they would be by reads into RAM's mapping. */
 void memory_load(u64 address, u64 file_offset, u64 length) {
-    u8 *to = port_ram(gpa(address), length);
-    if (!to)
+    if (!port_ram(gpa(address), length))
         host_fail("the guest's image does not fit into its memory", 0);
+    long to = address - file_offset;
     int fd = boot.ram_comes == RAM_APART ? RAM_FD : BOOT_FD;
     for (u64 end = file_offset + length; file_offset < end;) {
         /* Holes of a sparse file are zero, and so is RAM here. */
@@ -83,12 +84,15 @@ void memory_load(u64 address, u64 file_offset, u64 length) {
         long hole = HOST_CALL(__NR_lseek, fd, data, SEEK_HOLE);
         if (data < 0 || hole < 0)
             host_fail("cannot find what there is to read of the guest's memory", data < 0 ? data : hole);
-        u64 size = (hole < (long)end ? (u64)hole : end) - data;
-        long got = host_pread(fd, to + (data - file_offset), size, data);
-        if (got <= 0)
-            host_fail("cannot read the guest's memory", got);
-        to += data + got - file_offset;
-        file_offset = data + got;
+        if (hole > (long)end)
+            hole = end;
+        HOST_CALL(__NR_lseek, ram_fd, to + data, SEEK_SET);
+        while (data < hole) {
+            long got = HOST_CALL(__NR_sendfile, ram_fd, fd, &data, hole - data);
+            if (got <= 0)
+                host_fail("cannot read the guest's memory", got);
+        }
+        file_offset = data;
     }
 }
 
