@@ -124,5 +124,5 @@ async function run(image: string, flags: RunFlags): Promise<void> {
   );
   if (told) report(told, flags);
   const digest = createHash('sha256').update(file).digest('hex');
-  process.stderr.write(`previrt: ${basename(image)}, SHA-256 ${digest}, ran on ${target.name}\n`);
+  process.stderr.write(`previrt: ${basename(image)}, SHA-256 ${digest}, started on ${target.name}\n`);
 }

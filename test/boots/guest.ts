@@ -34,7 +34,7 @@ function childrenOf(pid: number): number[] {
 }
 
 /** Neither gone nor a zombie. */
-function runs(pid: number): boolean {
+export function runs(pid: number): boolean {
   try {
     return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
   } catch {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Guest, runs } from '../boots/guest.ts';
 
 const BIN = fileURLToPath(new URL('../../bin/', import.meta.url));
 const TIMEOUT = 60_000;
@@ -156,6 +157,27 @@ describe('a guest whose console nobody reads any more', () => {
       const command = `(${join(BIN, 'previrt')} run ${elf} --target ${target} --memory 32M 2>&1; echo $? > ${status}) | head -c 200`;
       spawnSync('sh', ['-c', command], { input: '', timeout: TIMEOUT });
       expect(readFileSync(status, 'latin1')).toBe('0\n');
+    },
+    TIMEOUT,
+  );
+});
+
+describe('a guest whose previrt is killed', () => {
+  it.each(['hosted', 'xen', 'bare'])(
+    'ends with it on %s',
+    async (target) => {
+      const elf = guest('writes_for_ever', 0, "mov $0x3f8, %edx; 1: mov $'x', %al; outb %al, %dx; jmp 1b");
+      const run = new Guest([elf, '--target', target, '--memory', '32M']);
+      try {
+        await run.expect(/xxxx/, TIMEOUT);
+        const processes = run.children();
+        expect(processes).toHaveLength(1);
+        run.signal('SIGKILL');
+        const { orphans } = await run.end(TIMEOUT);
+        await expect.poll(() => orphans.filter(runs), { timeout: TIMEOUT }).toEqual([]);
+      } finally {
+        await run.close();
+      }
     },
     TIMEOUT,
   );

@@ -3,7 +3,7 @@
  * annotated kernel as it is.
  */
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -25,6 +25,7 @@ import { PATCH_NOT_BURNED, patchEntry } from '../../sites/patch-table.ts';
 import { type GuestVirtual, guestVirtual } from '../../x86/address.ts';
 import { prepareBoot } from '../boot.ts';
 import { NO_PLAN } from '../resume-plan.ts';
+import { QEMU_ADVICE, qemuEnded, startQemu } from '../start-qemu.ts';
 import {
   type Check,
   type ResumeOptions,
@@ -45,7 +46,6 @@ import { listenForQmp, type Qmp } from './qmp.ts';
 import { listenForQtest } from './qtest.ts';
 
 export const QEMU = 'qemu-system-i386';
-const ADVICE = 'install qemu-system-x86';
 
 /** What no kernel finds on the virtual PC (PROCESSORS.pentium3): a guest that is taken over must not use it. */
 const HIDDEN = ['apic', 'vme', 'mce', 'sep', 'mtrr', 'mca', 'pat', 'pse36'] as const;
@@ -126,21 +126,6 @@ export async function machineOptions(
 /** What QEMU writes to its log when a fault cannot be delivered: the processor shuts down, and the PC resets. */
 const TRIPLE_FAULT = 'Triple fault';
 
-/** Resolves when QEMU has ended by itself: the guest reset the machine. @throws InputError if it could not run it */
-function ended(qemu: ChildProcess): Promise<void> {
-  let errors = '';
-  qemu.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    errors += text;
-  });
-  return new Promise((resolve, reject) => {
-    qemu.on('error', () => reject(new InputError(`cannot start ${QEMU}`, ADVICE)));
-    qemu.on('close', (status) => {
-      if (status === 0) resolve();
-      else reject(new InputError(errors.trim().split('\n').at(-1) || `${QEMU} ended with status ${status}`));
-    });
-  });
-}
-
 /** What a machine begins with. */
 interface Beginning extends Pick<RunOptions, 'memory' | 'disk'> {
   readonly processor: string;
@@ -158,14 +143,10 @@ interface Beginning extends Pick<RunOptions, 'memory' | 'disk'> {
 async function incoming(folder: string, options: readonly string[], machine: Machine): Promise<string> {
   const socket = join(folder, 'template.qmp');
   const control = await listenForQmp(socket);
-  const qemu = spawn(QEMU, [...options, '-qmp', `unix:${quote(socket)}`, '-S'], {
-    stdio: 'ignore',
-    detached: true,
-  });
+  const qemu = startQemu(QEMU, [...options, '-qmp', `unix:${quote(socket)}`, '-S']);
   try {
-    const gone = new Promise<never>((_, failed) => {
-      qemu.on('error', () => failed(new InputError(`cannot start ${QEMU}`, ADVICE)));
-      qemu.on('close', () => failed(new InputError(`${QEMU} does not start`)));
+    const gone = qemuEnded(qemu, QEMU).then((): never => {
+      throw new InputError(`${QEMU} does not start`);
     });
     const template = readStream(
       await Promise.race([control.connected.then((qmp) => writeStream(qmp, folder)), gone]),
@@ -203,8 +184,7 @@ async function execute(
   args.push('-qtest', `unix:${quote(tests)}`, '-qtest-log', 'none');
   args.push('-d', 'cpu_reset', '-D', log);
   if (stream !== undefined) args.push('-S', '-incoming', 'defer');
-  // In a process group of its own: a Ctrl-C at the terminal is for us to handle.
-  const qemu = spawn(QEMU, args, { stdio: 'pipe', detached: true });
+  const qemu = startQemu(QEMU, args);
   let status: RunStatus | undefined;
   const end = (result: RunStatus): void => {
     status ??= result;
@@ -230,7 +210,6 @@ async function execute(
     wire.write(bytes);
     watch(bytes);
   });
-  process.once('exit', abort);
   options.signal.addEventListener('abort', abort, { once: true });
   if (options.signal.aborted) abort();
   /** Why the guest does not go on here. */
@@ -259,18 +238,18 @@ async function execute(
       end(RUN_STATUS.host);
     });
   try {
-    await ended(qemu);
+    await qemuEnded(qemu, QEMU);
   } catch (error) {
     if (status === undefined) throw error;
   } finally {
     options.signal.removeEventListener('abort', abort);
-    process.off('exit', abort);
     wire.close();
     control.close();
     lines.close();
   }
   if (failure) throw failure;
   if (status !== undefined) return status;
+  if (qemu.signalCode) throw new InputError(`${QEMU} was ended by ${qemu.signalCode}`);
   if (!readFileSync(log, 'latin1').includes(TRIPLE_FAULT)) return RUN_STATUS.done;
   say('the guest crashed: a triple fault');
   return RUN_STATUS.crash;
@@ -327,7 +306,7 @@ async function check(): Promise<readonly Check[]> {
       name: QEMU,
       ok: status === 0,
       found: status === 0 ? stdout.split('\n')[0]! : 'not installed',
-      advice: ADVICE,
+      advice: QEMU_ADVICE,
     },
   ];
 }

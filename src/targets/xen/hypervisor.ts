@@ -13,7 +13,6 @@
  * that it runs, or has had time to.
  */
 
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -23,6 +22,7 @@ import type { Features } from '../../machine/features.ts';
 import { substituted } from '../../substitution/select.ts';
 import { connect } from '../bare/console.ts';
 import { awaitsAnswer, featuresAnswer, GO_ON_COMMAND, typed } from '../command.ts';
+import { qemuEnded, startQemu } from '../start-qemu.ts';
 import {
   type GuestConsole,
   type ReceiveOptions,
@@ -170,21 +170,6 @@ async function machineOptions(folder: string, run: XenRun): Promise<string[]> {
   ];
 }
 
-/** Resolves when QEMU has ended. @throws InputError if it could not run the machine */
-function ended(qemu: ChildProcessWithoutNullStreams): Promise<void> {
-  let errors = '';
-  qemu.stderr.setEncoding('utf8').on('data', (text: string) => {
-    errors += text;
-  });
-  return new Promise((done, failed) => {
-    qemu.on('error', () => failed(new InputError(`cannot start ${QEMU}`, 'install qemu-system-x86')));
-    qemu.on('close', (status) => {
-      if (status === 0 || status === null) done();
-      else failed(new InputError(errors.trim().split('\n').at(-1) || `${QEMU} ended with status ${status}`));
-    });
-  });
-}
-
 /** Gives the domain its input in portions, once it runs. */
 class Input {
   readonly #send: (bytes: Uint8Array) => void;
@@ -239,8 +224,7 @@ const isStatus = (value: number): value is RunStatus =>
 async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   const options = await machineOptions(folder, run);
   const { ramSize = 0 } = run;
-  // In a process group of its own: a Ctrl-C at the terminal is for us to handle.
-  const qemu = spawn(QEMU, [...MACHINE, ...options], { cwd: folder, stdio: 'pipe', detached: true });
+  const qemu = startQemu(QEMU, [...MACHINE, ...options], folder);
   qemu.stdin.on('error', () => {}); // QEMU has ended; that is seen elsewhere.
   const wire = new XenWire();
   const preamble = new Preamble(run.preamble);
@@ -323,18 +307,16 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     qemu.kill('SIGKILL');
   });
   const abort = (): void => order(RUN_STATUS.host);
-  process.once('exit', abort);
   run.signal.addEventListener('abort', abort, { once: true });
   if (run.signal.aborted) abort();
   try {
-    await ended(qemu);
+    await qemuEnded(qemu, QEMU);
     show(wire.flush());
   } finally {
     clearTimeout(start);
     clearTimeout(silence);
     clearTimeout(patience);
     run.signal.removeEventListener('abort', abort);
-    process.off('exit', abort);
     input.close();
     terminal.close();
     memory.close();

@@ -10,6 +10,8 @@
  *   seccomp.c   what the process may still do once the guest runs
  */
 
+#include <linux/prctl.h>
+
 #include "core/emulate.h"
 #include "core/port.h"
 #include "devices/devices.h"
@@ -99,6 +101,8 @@ static void start_entries(void) {
 }
 
 __attribute__((noreturn)) void hosted_main(u64 *stack) {
+    /* Without the launcher nobody would read its console, move or end it. */
+    HOST_CALL(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
     u64 *auxiliary = stack + stack[0] + 2; /* behind the arguments */
     while (*auxiliary++) /* and the environment */
         ;
