@@ -12,12 +12,20 @@ import { InputError } from '../elf/input-error.ts';
 /** Characters of the longest request. */
 const LONGEST = 4096;
 
-/** Does what is asked, and tells how far it is. @throws InputError with the reason if it cannot be done */
-export type Answerer = (request: unknown, tell: (progress: object) => void) => Promise<object>;
+/** The other end of a connection. */
+export interface Asker {
+  /** Tells how far it is. */
+  tell(progress: object): void;
+  /** Aborted when it is gone. */
+  readonly calledOff: AbortSignal;
+}
 
-async function answer(line: string, answerer: Answerer, tell: (progress: object) => void): Promise<object> {
+/** Does what is asked. @throws InputError with the reason if it cannot be done */
+export type Answerer = (request: unknown, asker: Asker) => Promise<object>;
+
+async function answer(line: string, answerer: Answerer, asker: Asker): Promise<object> {
   try {
-    return await answerer(JSON.parse(line), tell);
+    return await answerer(JSON.parse(line), asker);
   } catch (error) {
     const advice = error instanceof InputError && error.advice ? `; ${error.advice}` : '';
     return { error: `${(error as Error).message}${advice}` };
@@ -28,13 +36,15 @@ function serve(socket: Socket, answerer: Answerer): void {
   let text = '';
   socket.setEncoding('utf8').on('error', () => socket.destroy());
   const send = (what: object): void => void socket.write(`${JSON.stringify(what)}\n`);
-  const tell = (progress: object): void => send({ progress });
+  const gone = new AbortController();
+  socket.on('close', () => gone.abort(new InputError('whoever asked for it is gone')));
+  const asker: Asker = { tell: (progress) => send({ progress }), calledOff: gone.signal };
   socket.on('data', async (chunk: string) => {
     text += chunk;
     const lines = text.split('\n');
     text = lines.pop()!;
     if (text.length > LONGEST) socket.destroy();
-    for (const line of lines) send(await answer(line, answerer, tell));
+    for (const line of lines) send(await answer(line, answerer, asker));
   });
 }
 

@@ -19,7 +19,7 @@ async function inSession(
   start: (surroundings: Alone) => Promise<RunStatus>,
 ): Promise<RunStatus> {
   let session: Session | undefined;
-  const close = await openControl(path, (request, tell) => answerer(session!, lasting)(request, tell));
+  const close = await openControl(path, (request, asker) => answerer(session!, lasting)(request, asker));
   const type = (bytes?: Buffer): void => session!.type(bytes);
   try {
     session = new Session(start, console, signal);

@@ -3,8 +3,7 @@
 import { isAbsolute } from 'node:path';
 import { InputError } from '../elf/input-error.ts';
 import { elsewhere } from '../migration/elsewhere.ts';
-import type { Round } from '../migration/rounds.ts';
-import type { Session, Stopped } from '../migration/session.ts';
+import type { Asked, Session, Stopped } from '../migration/session.ts';
 import type { ReceiveOptions } from '../targets/target.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
@@ -61,7 +60,7 @@ async function move(
   session: Session,
   { target: name, machine: version, domain }: Place,
   lasting: Lasting,
-  tell: (round: Round) => void,
+  asked: Asked,
 ): Promise<object> {
   const target = await findTarget(name, version);
   if (!target.resume) throw new InputError(`a guest cannot be taken up on ${name} ${version}`);
@@ -73,7 +72,7 @@ async function move(
           resume: (machine) => (surroundings) => resume({ ...surroundings, ...lasting, domain, machine }),
           features: target.features,
         },
-    tell,
+    asked,
   );
 }
 
@@ -83,12 +82,12 @@ const snapshot = (session: Session, { end = false, ...wanted }: WantedSnapshot):
 /** @throws InputError from what it returns, for what is no request */
 export const answerer =
   (session: Session, lasting: Lasting): Answerer =>
-  async (request, tell) => {
+  async (request, asked) => {
     if (isObject(request)) {
       const { reburn, migrate, snapshot: wanted } = request;
       if (Array.isArray(reburn) && reburn.every(isDomain)) return session.reburn(reburn);
-      if (isPlace(migrate)) return move(session, migrate, lasting, tell);
-      if (isWay(migrate)) return session.move(elsewhere(migrate.through, lasting.ramSize), tell);
+      if (isPlace(migrate)) return move(session, migrate, lasting, asked);
+      if (isWay(migrate)) return session.move(elsewhere(migrate.through, lasting.ramSize), asked);
       if (isWanted(wanted)) return snapshot(session, wanted);
     }
     throw new InputError(

@@ -8,7 +8,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, createReadStream, fstatSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, createReadStream, fstatSync, openSync, rmSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,6 +21,7 @@ import type { Machine } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
 import { writeStateFile } from '../machine/state-writer.ts';
 import { type Incoming, RUN_STATUS, type RunningGuest, type RunStatus } from '../targets/target.ts';
+import { writeOut } from '../targets/write-out.ts';
 import type { Destination, Surroundings } from './session.ts';
 import { memoryFrame, pagesFrame, stateHead } from './wire.ts';
 
@@ -124,10 +125,10 @@ async function run(
       } else {
         // What carries it may have last words too.
         if (line.startsWith(MESSAGE) || !words.startsWith(MESSAGE)) words = line;
-        writeSync(console.messages, `${line}\n`);
+        writeOut(console.messages, `${line}\n`);
       }
   });
-  child.stdout.on('data', (bytes: Buffer) => writeSync(console.output, bytes));
+  child.stdout.on('data', (bytes: Buffer) => writeOut(console.output, bytes));
   child.stdin.on('error', () => {}); // It has ended; that is seen below.
   try {
     const closed = once(child, 'close') as Promise<[number | null]>;

@@ -25,7 +25,7 @@ const MOST_ROUNDS = 20;
 const GAIN = 0.8;
 
 /** All of RAM, to where it is zero. Bytes. */
-export async function copyAll(ram: Ram, to: Incoming): Promise<number> {
+export async function copyAll(ram: Ram, to: Pick<Incoming, 'write'>): Promise<number> {
   let bytes = 0;
   for (const run of nonZeroRuns(ram)) {
     await to.write(run.start, run.bytes);
@@ -36,7 +36,7 @@ export async function copyAll(ram: Ram, to: Incoming): Promise<number> {
 }
 
 /** The pages of a set. Bytes. */
-export async function copyPages(ram: Ram, pages: PageSet, to: Incoming): Promise<number> {
+export async function copyPages(ram: Ram, pages: PageSet, to: Pick<Incoming, 'write'>): Promise<number> {
   const buffer = new Uint8Array(BLOCK_SIZE);
   let bytes = 0;
   for (const { start, size } of rangesOf(pages))
@@ -56,7 +56,7 @@ export async function copyPages(ram: Ram, pages: PageSet, to: Incoming): Promise
  */
 export async function copyRounds(
   written: () => Promise<Written>,
-  to: Incoming,
+  to: Pick<Incoming, 'write'>,
   tell: (round: Round) => void,
 ): Promise<Round[]> {
   const rounds: Round[] = [];

@@ -44,6 +44,14 @@ export interface Moved extends Stopped {
   readonly rounds: readonly Round[];
 }
 
+/** Whoever wants a guest to move. */
+export interface Asked {
+  /** Is told of what is copied while the guest runs. */
+  tell(round: Round): void;
+  /** Aborted, with the reason, when nobody wants it any more. */
+  readonly calledOff: AbortSignal;
+}
+
 /** Milliseconds that a target has to take up a guest. */
 const PATIENCE = 120_000;
 
@@ -174,9 +182,9 @@ export class Session {
 
   /**
    * Starts the run that is to take up the guest, and copies its memory there while it runs, where that can be.
-   * @throws InputError if it does not arrive: nothing is left of it then
+   * @throws InputError if it does not arrive, or is called off: nothing is left of it then
    */
-  async #goAhead(to: Destination, tell: (round: Round) => void): Promise<Ahead | undefined> {
+  async #goAhead(to: Destination, { tell, calledOff }: Asked): Promise<Ahead | undefined> {
     if (!('receive' in to)) {
       if (to.features) await this.#checkFeatures(to.features);
       return undefined;
@@ -188,10 +196,13 @@ export class Session {
         new Promise<Incoming>((ready, gone) => {
           target = this.#begin(to.receive(ready));
           target.ended.then(() => gone(new InputError('the guest has ended')), gone);
+          calledOff.addEventListener('abort', () => gone(calledOff.reason), { once: true });
         }),
       );
       await this.#checkFeatures(incoming.features);
-      return { target: target!, incoming, rounds: await this.#copy(incoming, tell) };
+      const rounds = await this.#copy(incoming, { tell, calledOff });
+      calledOff.throwIfAborted();
+      return { target: target!, incoming, rounds };
     } catch (error) {
       throw await target?.kill(error);
     }
@@ -203,12 +214,16 @@ export class Session {
   }
 
   /** Copies in rounds, if the guest's memory can be had while it runs. */
-  async #copy(to: Incoming, tell: (round: Round) => void): Promise<readonly Round[]> {
+  async #copy(to: Incoming, { tell, calledOff }: Asked): Promise<readonly Round[]> {
     const source = this.#run;
     if (!(await source.ask((guest) => guest.written))) return [];
     const written = () => source.ask((guest) => guest.written!());
+    const write: Incoming['write'] = (start, bytes) => {
+      calledOff.throwIfAborted();
+      return to.write(start, bytes);
+    };
     try {
-      return await copyRounds(written, to, tell);
+      return await copyRounds(written, { write }, tell);
     } catch (error) {
       await source.ask((guest) => guest.forgetWritten!());
       throw error;
@@ -247,13 +262,13 @@ export class Session {
 
   /**
    * Moves the guest to another run.
-   * @param tell is told of what is copied while the guest runs
-   * @throws InputError if it could not be taken up there: it goes on where it was
+   * @throws InputError if it could not be taken up there, or is called off before it stands still: it goes on where it was
    */
-  move(to: Destination, tell: (round: Round) => void): Promise<Moved> {
+  move(to: Destination, asked: Asked): Promise<Moved> {
     return this.#inTurn(async () => {
       const source = this.#run;
-      const ahead = await this.#goAhead(to, tell).catch(didNotGoOn);
+      asked.calledOff.throwIfAborted();
+      const ahead = await this.#goAhead(to, asked).catch(didNotGoOn);
       this.#typed = [];
       try {
         const since = performance.now();

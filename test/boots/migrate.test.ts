@@ -3,7 +3,8 @@
  * Replay with PREVIRT_SEED; PREVIRT_CIRCLES is how often it goes around the circle.
  */
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -180,6 +181,9 @@ async function travel(journey: Journey): Promise<void> {
   expect((await guest!.end(LIMIT)).status).toBe(RUN_STATUS.done);
   if (journey.disk) await checkDisk(join(folder, 'disk'));
 }
+
+/** A way for 8 MiB a second: the first round takes two. */
+const SLOW = 'while dd bs=64k count=16 2>/dev/null; do sleep 0.125; done';
 
 describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
   it(
@@ -512,12 +516,35 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
     TEST_LIMIT,
   );
   it(
+    'nowhere, when it is called off with a Ctrl-C; and to another place then',
+    async () => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
+      guest!.send('echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      const before = guest!.children();
+      // To Xen, which takes seconds to come up; and while memory is copied.
+      for (const where of [
+        ['--to', 'xen'],
+        ['--through', `${SLOW} | ${PREVIRT} resume -`],
+      ]) {
+        const asking = spawn(PREVIRT, ['migrate', control, ...where], { stdio: 'ignore' });
+        await expect.poll(() => guest!.children().length, { timeout: LIMIT }).toBe(before.length + 1);
+        await setTimeout(500);
+        asking.kill('SIGINT');
+        expect(await once(asking, 'close')).toEqual([null, 'SIGINT']);
+        await expect.poll(() => guest!.children(), { timeout: LIMIT }).toEqual(before);
+      }
+      await request<Moved>(control, { migrate: HOSTED });
+      expect(guest!.children()).not.toEqual(before);
+      await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
     'nowhere, when it ends while its memory is copied',
     async () => {
       const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
-      // 8 MiB a second: the first round takes two.
-      const slow = `while dd bs=64k count=16 2>/dev/null; do sleep 0.125; done | ${PREVIRT} resume -`;
-      const moved = request(control, { migrate: { through: slow } });
+      const moved = request(control, { migrate: { through: `${SLOW} | ${PREVIRT} resume -` } });
       const refused = expect(moved).rejects.toThrow('the guest has ended');
       await setTimeout(1000);
       guest!.send(`${POWER_OFF[0]}\n`);
