@@ -35,6 +35,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOTDIR: 'a part of the path is not a directory',
   ENOSPC: 'no space left',
   EDQUOT: 'disk quota exceeded',
+  EFBIG: 'the file may not be that large',
   EROFS: 'the file system is read-only',
   ENAMETOOLONG: 'the name is too long',
   ELOOP: 'too many symbolic links',

@@ -124,6 +124,11 @@ export class Guest {
     this.#process.kill(name);
   }
 
+  /** Of previrt. */
+  get pid(): number {
+    return this.#process.pid!;
+  }
+
   /** The processes that previrt has started, and that run. */
   children(): number[] {
     return childrenOf(this.#process.pid!);

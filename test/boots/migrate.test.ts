@@ -3,9 +3,18 @@
  * Replay with PREVIRT_SEED; PREVIRT_CIRCLES is how often it goes around the circle.
  */
 
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -512,6 +521,32 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
         await request<Moved>(control, { migrate: HOSTED });
         await hasKept();
       }
+    },
+    TEST_LIMIT,
+  );
+  it.each([
+    ['hosted', HOSTED],
+    ['bare', BARE],
+  ])(
+    'not to a file that there is no room for: %s',
+    async (_name, started) => {
+      const control = await start({ start: started, places: [], stay: 0 }, ['--cpu', 'pentium3']);
+      guest!.send('echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      const limit = (bytes: string): void =>
+        void execFileSync('prlimit', ['--pid', String(guest!.pid), `--fsize=${bytes}:`]);
+      const place = join(folder, 'full');
+      mkdirSync(place);
+      const file = join(place, 'state');
+      const snapshot = () => request<Snapshot>(control, { snapshot: { file, compress: false, end: true } });
+      limit('1000000');
+      await expect(snapshot()).rejects.toThrow(`cannot write ${file}: the file may not be that large`);
+      expect(readdirSync(place)).toEqual([]);
+      limit('unlimited');
+      guest!.send('cat /tmp/file\n');
+      await guest!.expect(/^kept\r$/m, LIMIT);
+      await snapshot();
+      expect(readdirSync(place)).toEqual(['state']);
     },
     TEST_LIMIT,
   );
