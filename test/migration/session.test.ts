@@ -1,0 +1,212 @@
+/**
+ * A session between runs that only note what is asked of them: what comes after
+ * what, and that there are never two running copies, whatever goes wrong.
+ */
+
+import type { Readable } from 'node:stream';
+import { setImmediate as breathe } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { InputError } from '../../src/elf/input-error.ts';
+import type { Features } from '../../src/machine/features.ts';
+import { memoryRam, PAGE_SIZE } from '../../src/machine/ram.ts';
+import { FEATURE_WORDS } from '../../src/machine/state.ts';
+import { type Asked, type Destination, Session, type Surroundings } from '../../src/migration/session.ts';
+import type { RunningGuest, RunStatus } from '../../src/targets/target.ts';
+import { machineOf } from '../machine/state-fixture.ts';
+
+const KNOWN: Features = FEATURE_WORDS.map(() => 1);
+const LESS: Features = FEATURE_WORDS.map(() => 0);
+const RAM = new Uint8Array(8 * PAGE_SIZE).fill(7);
+const ALL_PAGES = Uint8Array.of(0xff);
+
+/** All that may go wrong on the way, in order. */
+const STEPS = ['target begins', 'log', 'page', 'log again', 'stop', 'rest', 'state', 'target runs'] as const;
+type Step = (typeof STEPS)[number];
+
+function later<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void } {
+  let resolve!: (value: T) => void;
+  const promise = new Promise<T>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}
+
+/** What happens, in order; and in which run the guest is executed. */
+class Scene {
+  readonly events: string[] = [];
+  /** The run in which the guest is executed. */
+  where: string | undefined;
+  /** Is told of each step before it is done. */
+  readonly #before: (step: Step) => void;
+
+  constructor(before: (step: Step) => void = () => {}) {
+    this.#before = before;
+  }
+
+  #step(step: Step): void {
+    this.events.push(step);
+    this.#before(step);
+  }
+
+  #runsIn(name: string): void {
+    expect(this.where).toBeUndefined();
+    this.where = name;
+  }
+
+  #stop(): void {
+    this.#step('stop');
+    this.where = undefined;
+  }
+
+  /** A guest in a run, which ends when it is told to. */
+  async #run(
+    name: string,
+    { signal, attach, console }: Surroundings,
+    begin: () => Promise<void> | void,
+  ): Promise<RunStatus> {
+    const end = later<RunStatus>();
+    const abort = (): void => {
+      if (this.where === name) this.where = undefined;
+      end.resolve(1);
+    };
+    signal.addEventListener('abort', abort);
+    (console.input as Readable).on('data', (bytes) => this.events.push(`${name} reads ${bytes}`));
+    let logs = 0;
+    const guest: RunningGuest = {
+      reburn: () => Promise.reject(new InputError('not here')),
+      features: async () => KNOWN,
+      written: async () => {
+        this.#step(logs === 0 ? 'log' : 'log again');
+        return { ram: memoryRam(RAM), pages: logs++ === 0 ? undefined : ALL_PAGES };
+      },
+      forgetWritten: async () => void this.events.push('forget'),
+      stop: async () => {
+        this.#stop();
+        return { ...machineOf(RAM), written: ALL_PAGES };
+      },
+      goOn: async () => {
+        this.#runsIn(name);
+        this.events.push(`${name} goes on`);
+      },
+      letGo: () => {
+        expect(this.where).not.toBe(name);
+        end.resolve(0);
+      },
+    };
+    await begin();
+    if (!signal.aborted) {
+      this.#runsIn(name);
+      attach(guest);
+    }
+    const status = await end.promise;
+    this.events.push(`${name} ends`);
+    return status;
+  }
+
+  session(): Session {
+    const start = (surroundings: Surroundings) => this.#run('source', surroundings, () => {});
+    const console = { input: 0, output: 1, messages: 2, terminal: false };
+    return new Session(start, console, new AbortController().signal);
+  }
+
+  /** @param features of its processor */
+  target(features: Features = KNOWN): Destination {
+    const await_ =
+      (ready: Parameters<Extract<Destination, { receive: unknown }>['receive']>[0]) =>
+      (surroundings: Surroundings) =>
+        this.#run('target', surroundings, async () => {
+          this.#step('target begins');
+          const state = later<void>();
+          surroundings.signal.addEventListener('abort', () => state.resolve());
+          ready({
+            features,
+            write: async () => {
+              this.#step(this.events.includes('stop') ? 'rest' : 'page');
+              await breathe();
+            },
+            takeUp: () => {
+              this.#step('state');
+              state.resolve();
+            },
+          });
+          await state.promise;
+          if (!surroundings.signal.aborted) this.#step('target runs');
+        });
+    return { receive: await_ };
+  }
+}
+
+const asked = (calledOff = new AbortController().signal): Asked => ({ tell: () => {}, calledOff });
+
+/** Fails at a step, once. */
+const failingAt = (wanted: Step): Scene => {
+  let failed = false;
+  return new Scene((step) => {
+    if (step !== wanted || failed) return;
+    failed = true;
+    throw new InputError(`${step} failed`);
+  });
+};
+
+describe('a guest that moves', () => {
+  it('is copied while it runs, stands still, and is let go when it runs there', async () => {
+    const scene = new Scene();
+    await scene.session().move(scene.target(), asked());
+    expect(scene.events).toEqual([
+      ...['target begins', 'log', 'page', 'log again', 'page'],
+      ...['stop', 'rest', 'state', 'target runs', 'source ends'],
+    ]);
+    expect(scene.where).toBe('target');
+  });
+
+  it.each(STEPS)('goes on at the source if this goes wrong: %s', async (step) => {
+    const scene = failingAt(step);
+    const session = scene.session();
+    const moved = session.move(scene.target(), asked());
+    await expect(moved).rejects.toThrow(`${step} failed`);
+    expect(scene.where).toBe('source');
+    expect(scene.events).not.toContain('source ends');
+    // Nothing is left of it: the next one arrives.
+    await session.move(scene.target(), asked());
+    expect(scene.where).toBe('target');
+    expect(scene.events.at(-1)).toBe('source ends');
+  });
+
+  it('does not stand still for a processor that lacks something', async () => {
+    const scene = new Scene();
+    await expect(scene.session().move(scene.target(LESS), asked())).rejects.toThrow(
+      'the processor there lacks',
+    );
+    expect(scene.events).toEqual(['target begins', 'target ends']);
+    expect(scene.where).toBe('source');
+  });
+
+  it.each(STEPS)('is where it can be when it is called off at this: %s', async (wanted) => {
+    const off = new AbortController();
+    const scene = new Scene((step) => {
+      if (step === wanted) off.abort(new InputError('never mind'));
+    });
+    const moved = scene.session().move(scene.target(), asked(off.signal));
+    const stops = STEPS.indexOf(wanted) >= STEPS.indexOf('stop');
+    if (stops) await moved;
+    else await expect(moved).rejects.toThrow('it did not go on there: never mind');
+    expect(scene.where).toBe(stops ? 'target' : 'source');
+    expect(scene.events.includes('stop')).toBe(stops);
+  });
+
+  it('reads what is typed meanwhile where it is then', async () => {
+    const scene = new Scene((step) => {
+      if (step === 'log again') session.type(Buffer.from('before'));
+      if (step === 'rest') session.type(Buffer.from('meanwhile'));
+    });
+    const session = scene.session();
+    await session.move(scene.target(), asked());
+    session.type(Buffer.from('after'));
+    await breathe();
+    expect(scene.events.filter((event) => event.includes('reads'))).toEqual([
+      'source reads before',
+      'target reads meanwhile',
+      'target reads after',
+    ]);
+  });
+});
