@@ -166,6 +166,9 @@ describe('a guest that moves', () => {
     await expect(moved).rejects.toThrow(`${step} failed`);
     expect(scene.where).toBe('source');
     expect(scene.events).not.toContain('source ends');
+    // Nobody reads the log any more; a stop has ended it.
+    const at = STEPS.indexOf(step);
+    expect(scene.events.includes('forget')).toBe(at >= STEPS.indexOf('log') && at <= STEPS.indexOf('stop'));
     // Nothing is left of it: the next one arrives.
     await session.move(scene.target(), asked());
     expect(scene.where).toBe('target');
