@@ -5,20 +5,19 @@
 
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
 import { InputError } from '../elf/input-error.ts';
 import type { Features } from '../machine/features.ts';
 import { BLOCK_SIZE, fileRam } from '../machine/ram.ts';
 import { type Machine, usesDisk } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
 import { readStateFile } from '../machine/state-reader.ts';
+import { bringTo } from '../migration/bring.ts';
 import { AWAITS_THERE, RUNS_THERE } from '../migration/elsewhere.ts';
 import { FRAMES, type Frame, FrameReader } from '../migration/wire.ts';
 import type { Incoming, ResumeOptions, RunningGuest, RunStatus, Target } from '../targets/target.ts';
-import { type Alone, hold } from './hold.ts';
+import { type Alone, hold, LateInput } from './hold.ts';
 
 /** @throws InputError if the guest uses a disk, and none is given */
 export function checkDisk({ state }: WithoutRam, disk: string | undefined): void {
@@ -89,12 +88,13 @@ export async function arrive(
 ): Promise<RunStatus> {
   const { stdin } = process;
   const wire = new FrameReader(stdin);
-  const typed = new PassThrough();
+  const typed = new LateInput();
   const connect = (): void => {
-    typed.write(wire.rest());
+    typed.stream.write(wire.rest());
     const end = (): void => void process.kill(process.pid, 'SIGTERM');
     if (stdin.readableEnded) end();
-    stdin.once('end', end).pipe(typed);
+    stdin.once('end', end);
+    typed.connect();
   };
   const attach = (surroundings: Alone) => (guest: RunningGuest) => {
     process.stderr.write(`${RUNS_THERE}\n`);
@@ -111,11 +111,10 @@ export async function arrive(
       control,
       { ...options, ramSize },
       (surroundings) => run(ramSize, { ...surroundings, attach: attach(surroundings) }),
-      typed,
+      typed.stream,
     );
   } finally {
-    stdin.unpipe(typed).pause();
-    if (stdin instanceof Socket) stdin.unref();
+    typed.close();
   }
 
   async function resumed(ramSize: number, surroundings: Alone): Promise<RunStatus> {
@@ -126,24 +125,14 @@ export async function arrive(
     return target.resume!({ ...options, ...surroundings, machine });
   }
 
-  /** Takes it as it comes. What is wrong with it ends the run that awaits it. */
-  async function received(ramSize: number, surroundings: Alone): Promise<RunStatus> {
-    const wrong = new AbortController();
-    const bring = async (incoming: Incoming): Promise<void> => {
+  /** Takes it as it comes. */
+  function received(ramSize: number, surroundings: Alone): Promise<RunStatus> {
+    return bringTo(target.receive!, { ...options, ...surroundings, ramSize }, async (incoming) => {
       comes(incoming.features);
       const machine = await follow(wire, ramSize, incoming);
       checkDisk(machine, options.disk);
       await incoming.takeUp(machine);
       connect();
-    };
-    const status = await target.receive!({
-      ...options,
-      ...surroundings,
-      ramSize,
-      signal: AbortSignal.any([surroundings.signal, wrong.signal]),
-      ready: (incoming) => void bring(incoming).catch((error) => wrong.abort(error)),
     });
-    if (wrong.signal.aborted) throw wrong.signal.reason;
-    return status;
   }
 }

@@ -26,7 +26,7 @@ export async function burnState(path: string, options: BurnCommandOptions): Prom
   ]);
   const wedge = readInput(await buildXenWedge());
   const burned = withInput(path, (file) =>
-    inPlace(path, () => resumedDomain(wedge, { machine: readStateFile(file), domains })),
+    inPlace(path, () => resumedDomain(wedge, readStateFile(file), domains)),
   );
   // It holds all of the guest's memory.
   writeOutput(output, burned, 0o600);

@@ -4,7 +4,7 @@ import { isAbsolute } from 'node:path';
 import { InputError } from '../elf/input-error.ts';
 import { elsewhere } from '../migration/elsewhere.ts';
 import type { Asked, Session, Stopped } from '../migration/session.ts';
-import type { ReceiveOptions } from '../targets/target.ts';
+import { type ReceiveOptions, takesUp } from '../targets/target.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
 import { type Wanted, writeState } from './state-file.ts';
@@ -63,13 +63,13 @@ async function move(
   asked: Asked,
 ): Promise<object> {
   const target = await findTarget(name, version);
-  if (!target.resume) throw new InputError(`a guest cannot be taken up on ${name} ${version}`);
+  if (!takesUp(target)) throw new InputError(`a guest cannot be taken up on ${name} ${version}`);
   const { resume, receive } = target;
   return session.move(
     receive
       ? { receive: (ready) => (surroundings) => receive({ ...surroundings, ...lasting, domain, ready }) }
       : {
-          resume: (machine) => (surroundings) => resume({ ...surroundings, ...lasting, domain, machine }),
+          resume: (machine) => (surroundings) => resume!({ ...surroundings, ...lasting, domain, machine }),
           features: target.features,
         },
     asked,

@@ -7,11 +7,13 @@ import { MOST_OWED } from '../machine/devices.ts';
 import { checkFeatures } from '../machine/features.ts';
 import type { Machine, MachineState } from '../machine/state.ts';
 import { readStateFile, verifyRam } from '../machine/state-reader.ts';
+import { bringTo, bringWhole } from '../migration/bring.ts';
+import { type ReceiveOptions, type RunStatus, type Target, takesUp } from '../targets/target.ts';
 import { wallTime } from '../targets/wall-time.ts';
 import { arrive, checkDisk } from './arrive.ts';
 import { CliError, inPlace } from './errors.ts';
 import { openInput } from './files.ts';
-import { hold } from './hold.ts';
+import { type Alone, hold, LateInput } from './hold.ts';
 import { readKernel } from './kernel-file.ts';
 import { DEFAULT_TARGET, findTarget, TARGETS } from './targets.ts';
 
@@ -69,10 +71,30 @@ function ageNote({ wall_time }: MachineState): string {
   return `previrt: the state is ${days(seconds)} old: the guest's clock will be ${days(seconds - MOST_OWED)} behind, until it is set (hwclock --hctosys)\n`;
 }
 
+/** To a target that awaits it. */
+async function bring(
+  machine: Machine,
+  receive: NonNullable<Target['receive']>,
+  lasting: Pick<ReceiveOptions, 'disk' | 'elf' | 'ramSize' | 'domain'>,
+  control: string | undefined,
+): Promise<RunStatus> {
+  const input = new LateInput();
+  const start = (surroundings: Alone) =>
+    bringTo(receive, { ...lasting, ...surroundings }, async (incoming) => {
+      await bringWhole(machine, incoming);
+      input.connect();
+    });
+  try {
+    return await hold(control, lasting, start, input.stream);
+  } finally {
+    input.close();
+  }
+}
+
 async function resume(path: string, flags: ResumeFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
-  const { resume: start } = target;
-  if (!start) throw new CliError(`a guest cannot be taken up on ${target.name}`);
+  const { resume: start, receive } = target;
+  if (!takesUp(target)) throw new CliError(`a guest cannot be taken up on ${target.name}`);
   const elf =
     flags.kernel === undefined
       ? undefined
@@ -88,9 +110,10 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
     checkDisk(machine, disk);
     if (target.features) checkFeatures(machine.state.features, target.features);
     process.stderr.write(ageNote(machine.state));
-    process.exitCode = await hold(control, { disk, elf, ramSize: machine.ram.size }, (surroundings) =>
-      start({ machine, elf, disk, domain, ...surroundings }),
-    );
+    const lasting = { disk, elf, ramSize: machine.ram.size };
+    process.exitCode = start
+      ? await hold(control, lasting, (surroundings) => start({ machine, elf, disk, domain, ...surroundings }))
+      : await bring(machine, receive!, { ...lasting, domain }, control);
   } finally {
     closeSync(file);
   }

@@ -9,6 +9,7 @@ import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
 import { formatCounts } from '../report/counts.ts';
 import { COUNT } from '../targets/boot-layout.ts';
 import { CountsCollector } from '../targets/counts.ts';
+import { takesUp } from '../targets/target.ts';
 import { CliError, inPlace } from './errors.ts';
 import { readInput, writeOutput } from './files.ts';
 import { hold } from './hold.ts';
@@ -105,7 +106,7 @@ function report(told: CountsCollector, { stats, json, profile }: RunFlags): void
 
 async function run(image: string, flags: RunFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
-  if (flags.control !== undefined && !target.resume)
+  if (flags.control !== undefined && !takesUp(target))
     throw new CliError('nothing can be asked of a guest on this machine', 'leave out --control');
   const { file, image: bytes } = readKernel(image);
   const elf = inPlace(image, () => parseElf(bytes));

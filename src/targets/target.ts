@@ -140,6 +140,10 @@ export interface Target {
   run(options: RunOptions): Promise<RunStatus>;
   /** Takes up a guest where it stands. @throws InputError if it cannot go on here */
   resume?(options: ResumeOptions): Promise<RunStatus>;
-  /** The same for one whose memory comes while it still runs elsewhere. */
+  /** The same for one that comes when it is awaited, its memory first. */
   receive?(options: ReceiveOptions): Promise<RunStatus>;
 }
+
+/** Whether guests can go on there. */
+export const takesUp = ({ resume, receive }: Target): boolean =>
+  resume !== undefined || receive !== undefined;

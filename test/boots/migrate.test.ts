@@ -400,7 +400,7 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       for (const target of ['bare', 'hosted', 'xen']) {
         guest = new Guest([file, '--target', target], 'resume');
         while ((await behind(guest)) - begun > STANDS_STILL / 4) await setTimeout(200);
-        expect((await behind(guest)) - begun).toBeGreaterThan(-1500); // the clock of Xen's machine has whole seconds
+        expect((await behind(guest)) - begun).toBeGreaterThan(-300);
         guest.send(`${POWER_OFF[0]}\n`);
         expect((await guest.end(LIMIT)).status).toBe(RUN_STATUS.done);
       }

@@ -28,11 +28,12 @@ import type { WithoutRam } from '../../machine/state-blob.ts';
 import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
 import { substituted } from '../../substitution/select.ts';
 import type { DomainName } from '../../x86/site-kinds.ts';
+import { awaiting } from '../awaiting.ts';
 import { connect } from '../bare/console.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD, RAM_FD } from '../boot-layout.ts';
-import { awaitsAnswer, featuresAnswer, GO_ON_COMMAND, typed } from '../command.ts';
+import { GO_ON_COMMAND, typed } from '../command.ts';
 import { arrivedParts, awaitedParts, resumeParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
 import {
@@ -315,31 +316,26 @@ async function execute(
   const commands = options.attach && connectCommands(options, child, ramSize, starts);
   const symbolize = messageFilter(options.elf, options.told);
   const ram = new MemoryFile();
-  let features: Features = [];
-  const heard = (line: string): string => {
-    if (!awaited) return line;
-    features = featuresAnswer(line.trimEnd()) ?? features;
-    const place = awaitsAnswer(line.trimEnd());
-    if (!place) return line;
-    const takeUp = (machine: WithoutRam): void => {
-      awaited.state(machine);
-      child.stdin?.write(GO_ON_COMMAND);
-    };
-    try {
-      ram.open(memoryPath(child.pid, place), 'r+');
-      awaited.ready(incoming(features, ram, takeUp));
-      return '';
-    } catch (error) {
-      child.kill('SIGKILL');
-      return `previrt: its memory cannot be written: ${(error as Error).message}\n`;
-    }
-  };
+  const awaits =
+    awaited &&
+    awaiting(
+      (features, place) => {
+        ram.open(memoryPath(child.pid, place), 'r+');
+        const takeUp = (machine: WithoutRam): void => {
+          awaited.state(machine);
+          child.stdin?.write(GO_ON_COMMAND);
+        };
+        awaited.ready(incoming(features, ram, takeUp));
+      },
+      () => child.kill('SIGKILL'),
+    );
   let text = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;
     const end = text.lastIndexOf('\n') + 1;
-    const lines = text.slice(0, end).replace(/.*\n/g, heard);
-    const said = commands ? commands.guest.heard(lines) : lines;
+    const lines = text.slice(0, end);
+    const heard = awaits ? lines.replace(/.*\n/g, awaits) : lines;
+    const said = commands ? commands.guest.heard(heard) : heard;
     if (said) writeOut(messages, symbolize(said));
     text = text.slice(end);
   });

@@ -18,10 +18,10 @@ import { mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
-import type { Features } from '../../machine/features.ts';
 import { substituted } from '../../substitution/select.ts';
+import { awaiting } from '../awaiting.ts';
 import { connect } from '../bare/console.ts';
-import { awaitsAnswer, featuresAnswer, GO_ON_COMMAND, typed } from '../command.ts';
+import { GO_ON_COMMAND, typed } from '../command.ts';
 import { qemuEnded, startQemu } from '../start-qemu.ts';
 import {
   type GuestConsole,
@@ -34,7 +34,7 @@ import { MemoryFile } from '../told-state.ts';
 import { WedgeGuest } from '../wedge-guest.ts';
 import { writeOut } from '../write-out.ts';
 import { awaitedPlace, loggedPages, MEMORY_FILE, stoppedState } from './stopped.ts';
-import { Preamble, WedgeMessages, XenWire } from './wire.ts';
+import { HANDED_OVER, Preamble, WedgeMessages, XenWire } from './wire.ts';
 
 const QEMU = 'qemu-system-x86_64';
 
@@ -258,28 +258,20 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
       run.starts ?? true,
     );
   const place = new MemoryFile();
-  /** Takes out of the wedge's messages that it awaits the guest. */
-  let features: Features = [];
-  const awaits = (line: string): string => {
-    features = featuresAnswer(line.trimEnd()) ?? features;
-    const words = awaitsAnswer(line.trimEnd());
-    if (!words || !run.ready) return line;
-    try {
-      run.ready({
-        features,
-        ...awaitedPlace(qemu.pid, words, place, ramSize, () => input.write(GO_ON_COMMAND)),
-      });
-      return '';
-    } catch (error) {
-      order(RUN_STATUS.host);
-      return `previrt: its memory cannot be written: ${(error as Error).message}\n`;
-    }
-  };
+  const awaits =
+    run.ready &&
+    awaiting(
+      (features, words) => {
+        const goOn = (): void => input.write(GO_ON_COMMAND);
+        run.ready!({ features, ...awaitedPlace(qemu.pid, words, place, ramSize, goOn) });
+      },
+      () => order(RUN_STATUS.host),
+    );
   const start = setTimeout(() => qemu.kill('SIGKILL'), START_LIMIT);
   const show = (bytes: Uint8Array): void => {
     const { guest, said } = wedge.receive(preamble.receive(bytes));
     terminal.write(guest);
-    const heard = run.ready ? said.replace(/.*\n/g, awaits) : said;
+    const heard = awaits ? said.replace(/.*\n/g, awaits) : said;
     const told = asked ? asked.heard(heard) : heard;
     if (told) writeOut(run.console.messages, run.symbolize?.(told) ?? told);
   };
@@ -296,7 +288,8 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     if (!started && wire.handedOver && preamble.over) {
       started = true;
       clearTimeout(start);
-      log = [];
+      // What came of the guest already, even in the same piece, stays.
+      log = log.slice(log.findLastIndex((message) => message.startsWith(HANDED_OVER)) + 1);
       patience = setTimeout(() => input.open(), INPUT_DELAY);
     }
     alive ||= guest.length > 0;

@@ -17,7 +17,6 @@ import {
   type Check,
   domainsFor,
   type ReceiveOptions,
-  type ResumeOptions,
   type RunOptions,
   type RunStatus,
   type Target,
@@ -126,39 +125,21 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
   };
 }
 
-export interface XenResumeOptions extends Pick<XenMachine, 'counts' | 'commands'> {
-  readonly machine: Machine;
-  readonly domains: readonly DomainName[];
-}
-
 /**
- * The file of a domain that takes up a guest.
+ * The file of a domain that takes up a guest, for a Xen host.
  * @throws InputError if it is too large to be handed over
  */
-export const resumedDomain = (wedge: Uint8Array, options: XenResumeOptions): Uint8Array =>
+export const resumedDomain = (
+  wedge: Uint8Array,
+  machine: Machine,
+  domains: readonly DomainName[],
+): Uint8Array =>
   resumeImage(wedge, {
-    ...resumeParts(options.machine),
-    domains: substituted('xen', options.domains),
+    ...resumeParts(machine),
+    domains: substituted('xen', domains),
     panicPattern: LINUX_PANIC,
-    commands: options.commands ?? false,
-    counts: options.counts,
+    commands: false,
   });
-
-/** @throws InputError as `resumedDomain` */
-async function prepareResume({ machine, elf, ...options }: ResumeOptions): Promise<XenDomain> {
-  const { counts, attach } = options;
-  const domains = domainsFor(options);
-  const wedge = readFileSync(await buildXenWedge());
-  return {
-    kernel: resumedDomain(wedge, { machine, domains, counts, commands: attach !== undefined }),
-    memory: domainMemory(machine.ram.size),
-    commandLine: '',
-    starts: false,
-    ramSize: machine.ram.size,
-    symbolize: messageFilter(elf, options.told),
-    ...options,
-  };
-}
 
 /** A domain that awaits a guest. */
 async function prepareReceive({ ramSize, ready, elf, ...options }: ReceiveOptions): Promise<XenDomain> {
@@ -203,11 +184,10 @@ export const xenTarget = (hypervisor: () => Promise<string>, unprivileged?: Doma
   name: 'xen',
   check,
   run: (options) => start(options, prepareDomain, hypervisor, unprivileged),
-  resume: (options) => start(options, prepareResume, hypervisor, unprivileged),
   receive: (options) => start(options, prepareReceive, hypervisor, unprivileged),
 });
 
-async function start<T extends RunOptions | ResumeOptions | ReceiveOptions>(
+async function start<T extends RunOptions | ReceiveOptions>(
   options: T,
   prepare: (options: T) => Promise<XenDomain>,
   hypervisor: () => Promise<string>,

@@ -17,7 +17,7 @@ const PART_OF_MESSAGE = /(\((X(E(N(\)( (\[([ .\da-f]{0,16}\]?)?)?)?)?)?)?)?|\r)$
 /** Xen's are shorter; a guest that prints their beginning may not fill our memory. */
 const LONGEST_MESSAGE = 4096;
 /** Xen's last message before the domain runs. */
-const HANDED_OVER = '*** Serial input to DOM';
+export const HANDED_OVER = '*** Serial input to DOM';
 
 const STATUS_LINE = 'previrt: status ';
 const STATUS = new RegExp(`${STATUS_LINE}(\\d)\\n$`);
