@@ -393,6 +393,10 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
     async () => {
       const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
       const begun = await behind(guest!);
+      // One timer expires meanwhile, one when the guest has gone on.
+      for (const seconds of [STANDS_STILL / 2000, STANDS_STILL / 1000 + 4])
+        guest!.send(`(sleep ${seconds}; echo rang >> /tmp/rang) &\n`);
+      await behind(guest!);
       const file = join(folder, 'state');
       await request<Snapshot>(control, { snapshot: { file, compress: false } });
       await guest!.close();
@@ -401,6 +405,8 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
         guest = new Guest([file, '--target', target], 'resume');
         while ((await behind(guest)) - begun > STANDS_STILL / 4) await setTimeout(200);
         expect((await behind(guest)) - begun).toBeGreaterThan(-300);
+        guest.send('wait; echo $(wc -l < /tmp/rang) have rung\n');
+        await guest.expect(/^2 have rung\r$/m, LIMIT);
         guest.send(`${POWER_OFF[0]}\n`);
         expect((await guest.end(LIMIT)).status).toBe(RUN_STATUS.done);
       }
