@@ -5,8 +5,10 @@
 
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { InputError } from '../elf/input-error.ts';
 import type { Features } from '../machine/features.ts';
 import { BLOCK_SIZE, fileRam } from '../machine/ram.ts';
@@ -17,7 +19,7 @@ import { bringTo } from '../migration/bring.ts';
 import { AWAITS_THERE, RUNS_THERE } from '../migration/elsewhere.ts';
 import { FRAMES, type Frame, FrameReader } from '../migration/wire.ts';
 import type { Incoming, ResumeOptions, RunningGuest, RunStatus, Target } from '../targets/target.ts';
-import { type Alone, hold, LateInput } from './hold.ts';
+import { type Alone, hold } from './hold.ts';
 
 /** @throws InputError if the guest uses a disk, and none is given */
 export function checkDisk({ state }: WithoutRam, disk: string | undefined): void {
@@ -88,13 +90,12 @@ export async function arrive(
 ): Promise<RunStatus> {
   const { stdin } = process;
   const wire = new FrameReader(stdin);
-  const typed = new LateInput();
+  const typed = new PassThrough();
   const connect = (): void => {
-    typed.stream.write(wire.rest());
+    typed.write(wire.rest());
     const end = (): void => void process.kill(process.pid, 'SIGTERM');
     if (stdin.readableEnded) end();
-    stdin.once('end', end);
-    typed.connect();
+    stdin.once('end', end).pipe(typed);
   };
   const attach = (surroundings: Alone) => (guest: RunningGuest) => {
     process.stderr.write(`${RUNS_THERE}\n`);
@@ -111,10 +112,11 @@ export async function arrive(
       control,
       { ...options, ramSize },
       (surroundings) => run(ramSize, { ...surroundings, attach: attach(surroundings) }),
-      typed.stream,
+      typed,
     );
   } finally {
-    typed.close();
+    stdin.unpipe(typed).pause();
+    if (stdin instanceof Socket) stdin.unref();
   }
 
   async function resumed(ramSize: number, surroundings: Alone): Promise<RunStatus> {

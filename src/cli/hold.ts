@@ -1,26 +1,11 @@
 /** A guest on the console of this process, of which something may be asked meanwhile through its control socket. */
 
 import { Socket } from 'node:net';
-import { PassThrough, type Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { Session, type Surroundings } from '../migration/session.ts';
 import type { RunStatus } from '../targets/target.ts';
 import { openControl } from './control.ts';
 import { answerer, type Lasting } from './requests.ts';
-
-/** Standard input for a guest that is awaited: what is typed belongs to it, once it is there. */
-export class LateInput {
-  readonly stream = new PassThrough();
-
-  connect(): void {
-    process.stdin.pipe(this.stream);
-  }
-
-  /** Lets this process end. */
-  close(): void {
-    process.stdin.unpipe(this.stream).pause();
-    if (process.stdin instanceof Socket) process.stdin.unref();
-  }
-}
 
 /** As a session's, for a guest of which nothing is asked: nothing can be asked. */
 export type Alone = Omit<Surroundings, 'attach'> & Partial<Surroundings>;

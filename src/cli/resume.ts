@@ -8,12 +8,12 @@ import { checkFeatures } from '../machine/features.ts';
 import type { Machine, MachineState } from '../machine/state.ts';
 import { readStateFile, verifyRam } from '../machine/state-reader.ts';
 import { bringTo, bringWhole } from '../migration/bring.ts';
-import { type ReceiveOptions, type RunStatus, type Target, takesUp } from '../targets/target.ts';
+import { takesUp } from '../targets/target.ts';
 import { wallTime } from '../targets/wall-time.ts';
 import { arrive, checkDisk } from './arrive.ts';
 import { CliError, inPlace } from './errors.ts';
 import { openInput } from './files.ts';
-import { type Alone, hold, LateInput } from './hold.ts';
+import { hold } from './hold.ts';
 import { readKernel } from './kernel-file.ts';
 import { DEFAULT_TARGET, findTarget, TARGETS } from './targets.ts';
 
@@ -71,26 +71,6 @@ function ageNote({ wall_time }: MachineState): string {
   return `previrt: the state is ${days(seconds)} old: the guest's clock will be ${days(seconds - MOST_OWED)} behind, until it is set (hwclock --hctosys)\n`;
 }
 
-/** To a target that awaits it. */
-async function bring(
-  machine: Machine,
-  receive: NonNullable<Target['receive']>,
-  lasting: Pick<ReceiveOptions, 'disk' | 'elf' | 'ramSize' | 'domain'>,
-  control: string | undefined,
-): Promise<RunStatus> {
-  const input = new LateInput();
-  const start = (surroundings: Alone) =>
-    bringTo(receive, { ...lasting, ...surroundings }, async (incoming) => {
-      await bringWhole(machine, incoming);
-      input.connect();
-    });
-  try {
-    return await hold(control, lasting, start, input.stream);
-  } finally {
-    input.close();
-  }
-}
-
 async function resume(path: string, flags: ResumeFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   const { resume: start, receive } = target;
@@ -111,9 +91,11 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
     if (target.features) checkFeatures(machine.state.features, target.features);
     process.stderr.write(ageNote(machine.state));
     const lasting = { disk, elf, ramSize: machine.ram.size };
-    process.exitCode = start
-      ? await hold(control, lasting, (surroundings) => start({ machine, elf, disk, domain, ...surroundings }))
-      : await bring(machine, receive!, { ...lasting, domain }, control);
+    process.exitCode = await hold(control, lasting, (surroundings) =>
+      start
+        ? start({ machine, elf, disk, domain, ...surroundings })
+        : bringTo(receive!, { ...lasting, domain, ...surroundings }, (there) => bringWhole(machine, there)),
+    );
   } finally {
     closeSync(file);
   }

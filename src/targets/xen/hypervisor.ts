@@ -239,11 +239,19 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     qemu.kill('SIGKILL');
   };
   const input = new Input((bytes) => qemu.stdin.write(bytes));
-  const terminal = connect(
-    run.console,
-    (bytes) => input.write(run.attach ? typed(bytes) : bytes),
-    () => order(RUN_STATUS.done),
-  );
+  /** Typed to a guest that is awaited, before it is there: the wedge that waits takes it for an order to go on. */
+  let early: Uint8Array[] | undefined = run.ready && [];
+  const type = (bytes: Uint8Array): void => {
+    if (early) early.push(bytes);
+    else input.write(run.attach ? typed(bytes) : bytes);
+  };
+  const goOn = (): void => {
+    input.write(GO_ON_COMMAND);
+    const waiting = early ?? [];
+    early = undefined;
+    waiting.forEach(type);
+  };
+  const terminal = connect(run.console, type, () => order(RUN_STATUS.done));
   const memory = new MemoryFile();
   const asked =
     run.attach &&
@@ -262,7 +270,6 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     run.ready &&
     awaiting(
       (features, words) => {
-        const goOn = (): void => input.write(GO_ON_COMMAND);
         run.ready!({ features, ...awaitedPlace(qemu.pid, words, place, ramSize, goOn) });
       },
       () => order(RUN_STATUS.host),
