@@ -115,32 +115,25 @@ const coreHeader = (count: number): FileHeader => ({
   e_shstrndx: 0,
 });
 
-function notesOf({ state, sites }: Machine, blocks: readonly RamBlock[]): Uint8Array {
+const ownNote = (type: number, parts: readonly Uint8Array[]): Uint8Array =>
+  encodeNote({ owner: NOTE_OWNER, type, bytes: Buffer.concat(parts) });
+
+/** All notes but those of RAM and the checksums. */
+function stateNotes({ state, sites }: Omit<Machine, 'ram'>): Uint8Array {
   const site_count = kernelSiteCount(sites);
   const head = encodeRecord(SITES_HEAD, { site_count, module_site_count: sites.length - site_count });
-  const own = (type: number, parts: readonly Uint8Array[]) => ({
-    owner: NOTE_OWNER,
-    type,
-    bytes: Buffer.concat(parts),
-  });
-  const notes = [
-    ...coreNotes(state),
-    ...structureNotes(state),
-    own(NOTE_TYPES.sites, [head, encodeEntries(sites)]),
-    own(
-      NOTE_TYPES.ram,
-      blocks.map((block) => encodeRecord(RAM_BLOCK, block)),
-    ),
-  ];
-  return Buffer.concat(notes.map(encodeNote));
+  const structures = [...coreNotes(state), ...structureNotes(state)].map(encodeNote);
+  return Buffer.concat([...structures, ownNote(NOTE_TYPES.sites, [head, encodeEntries(sites)])]);
 }
 
+const ramNote = (blocks: readonly RamBlock[]): Uint8Array =>
+  ownNote(
+    NOTE_TYPES.ram,
+    blocks.map((block) => encodeRecord(RAM_BLOCK, block)),
+  );
+
 const checksumNote = (notes: number, headers: number): Uint8Array =>
-  encodeNote({
-    owner: NOTE_OWNER,
-    type: NOTE_TYPES.checksums,
-    bytes: encodeRecord(CHECKSUMS, { notes, headers }),
-  });
+  ownNote(NOTE_TYPES.checksums, [encodeRecord(CHECKSUMS, { notes, headers })]);
 
 const CHECKSUM_NOTE_SIZE = checksumNote(0, 0).length;
 
@@ -155,10 +148,11 @@ export function writeStateFile(
     throw new RangeError(`RAM of ${ram.size} bytes, and the state says ${state.ram_size}`);
   const mappings = compress ? [] : chosen(ramMappings(state.cpu, ram));
   const notesOffset = ELF32_EHDR.size + (mappings.length + 1) * ELF32_PHDR.size;
-  const room = notesOf(machine, []).length + mostRuns(ram) * RAM_BLOCK.size + CHECKSUM_NOTE_SIZE;
+  const known = stateNotes(machine);
+  const room = known.length + ramNote([]).length + mostRuns(ram) * RAM_BLOCK.size + CHECKSUM_NOTE_SIZE;
   const ramOffset = Math.ceil((notesOffset + room) / PAGE_SIZE) * PAGE_SIZE;
 
-  const notes = notesOf(machine, writeRam(file, ram, ramOffset, compress));
+  const notes = Buffer.concat([known, ramNote(writeRam(file, ram, ramOffset, compress))]);
   // Pages of zeros at its end too: a segment that the file does not hold would be one cut off.
   if (!compress) ftruncateSync(file, ramOffset + ram.size);
   const segments = [
