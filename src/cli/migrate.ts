@@ -62,12 +62,29 @@ function roundsTold(): (progress: unknown) => void {
   };
 }
 
+/** Milliseconds between two words while nothing else is told: a target takes seconds to come up. */
+const INTERVAL = 2000;
+
+/** While `act` waits, its time is told. */
+async function timed<T>(act: () => Promise<T>): Promise<T> {
+  const since = performance.now();
+  const timer = setInterval(
+    () => process.stderr.write(`... ${Math.round((performance.now() - since) / 1000)} s\n`),
+    INTERVAL,
+  );
+  try {
+    return await act();
+  } finally {
+    clearInterval(timer);
+  }
+}
+
 async function migrate(path: string, { to, through, machine, domain, json }: MigrateFlags): Promise<void> {
   if ((to === undefined) === (through === undefined))
     throw new CliError('where to?', 'give one of --to and --through');
   process.stderr.write(`moving the guest ${to ? `to ${to}` : `through ${through}`} ...\n`);
   const place = through === undefined ? { target: to, machine, domain } : { through };
-  const moved = await request<Moved>(path, { migrate: place }, roundsTold());
+  const moved = await timed(() => request<Moved>(path, { migrate: place }, roundsTold()));
   const text = `runs ${to ? `on ${to}` : 'there'} now; it stood still for ${Math.round(moved.stopped)} ms\n`;
   process.stdout.write(json ? `${JSON.stringify(moved)}\n` : text);
 }
