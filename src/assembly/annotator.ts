@@ -5,15 +5,16 @@
  * changes nothing.
  */
 
-import type { SensitiveMnemonic } from '../x86/sensitive.ts';
-import { LONG_ONLY, SENSITIVE_MNEMONICS, SENSITIVE_REGISTERS } from '../x86/sensitive.ts';
+import { LONG_ONLY, SENSITIVE_MNEMONICS, type SensitiveMnemonic } from '../x86/sensitive.ts';
 import { ANNOUNCEMENT_BYTES, SITE_KINDS, type SiteKindName } from '../x86/site-kinds.ts';
-import { readAccess } from './access.ts';
+import { AssemblerState } from './assembler-state.ts';
+import { Edits } from './edits.ts';
 import { flagsLiveAfter } from './flags.ts';
+import { Heads, isLineDirective, isPlainMove } from './heads.ts';
+import { MemorySites } from './memory-sites.ts';
 import { type Operation, readOperation, readRawBytes, sensitiveMnemonic } from './operation.ts';
-import { Origins, type ReadSource } from './origins.ts';
-import type { AccessRule, MemoryDomain, Policy } from './policy.ts';
-import { normalStatement, type ProfiledStatement } from './profile.ts';
+import type { ReadSource } from './origins.ts';
+import type { Policy } from './policy.ts';
 import { isBlank, Scanner } from './scanner.ts';
 import {
   chooseLabels,
@@ -42,36 +43,6 @@ export interface Annotation {
   readonly notes: readonly { readonly line: number; readonly message: string }[];
 }
 
-/** A replacement in the source: the bytes from `start` to `end` become `text`. */
-interface Edit {
-  readonly start: number;
-  readonly end: number;
-  readonly text: string;
-}
-
-interface Section {
-  readonly executable: boolean;
-  readonly absolute: boolean;
-  readonly discarded: boolean;
-}
-
-/** What directives change, and what a macro's body must not change outside of it. */
-interface State {
-  width: 16 | 32 | 64;
-  /** Not AT&T syntax. */
-  foreign: boolean;
-  section: Section;
-  previous: Section;
-  /** What `.pushsection` saved last. */
-  pushed: Pushed | undefined;
-}
-
-interface Pushed {
-  readonly section: Section;
-  readonly previous: Section;
-  readonly pushed: Pushed | undefined;
-}
-
 interface Prefixes {
   readonly start: number;
   readonly count: number;
@@ -95,61 +66,12 @@ const LABEL = /^([\w.$]+):/;
 /** Characters of a symbol that a rule file may name. */
 const LONGEST_NAME = 256;
 
-/** Sections whose flags the assembler knows without being told. */
-const CODE_SECTION = /^\.(text|init|fini)(\.|$)|\.text(\.|$)/;
-
 /** Fills up to a fixed stride: from here to an earlier label plus something. */
 const STRIDE_FILL = /^(.*\S)\s*-\s*\.\s*,\s*1\s*(?:,\s*([^,]+))?$/s;
 
-/**
- * Which words may concern the annotator, by their first three characters in any
- * case: it looks at every statement of a kernel, so most must be let go at once.
- */
-class Heads {
-  private readonly table = new Uint8Array(1 << 15);
-
-  constructor(words: Iterable<string>) {
-    for (const word of words) {
-      // What follows a word of two characters is not known.
-      const thirds = word.length > 2 ? [word.charCodeAt(2)] : [...Array(32).keys()];
-      for (const third of thirds) this.table[Heads.index(word.charCodeAt(0), word.charCodeAt(1), third)] = 1;
-    }
-  }
-
-  /** Whether a word that begins at this byte may be among them. */
-  has(bytes: Uint8Array, at: number): boolean {
-    return (
-      this.table[Heads.index(bytes[at] as number, bytes[at + 1] as number, bytes[at + 2] as number)] === 1
-    );
-  }
-
-  private static index(first: number, second: number, third: number): number {
-    return ((first & 31) << 10) | ((second & 31) << 5) | (third & 31);
-  }
-}
+const DOT = 46;
 
 const INSTRUCTION_HEADS = new Heads([...SENSITIVE_MNEMONICS.keys(), ...PREFIX_WORDS]);
-
-const MOVES = ['mov', 'push', 'pop'] as const;
-
-/** The kind of an access to memory, read or written; page tables may be read unseen. */
-const ACCESS_KINDS: Readonly<Record<MemoryDomain, readonly [SiteKindName | undefined, SiteKindName]>> = {
-  mmio: ['mmio_read', 'mmio_write'],
-  pagetable: [undefined, 'pagetable_write'],
-};
-
-const PERCENT = 37;
-const DOT = 46;
-const COLON = 58;
-const LETTER_C = 99;
-const LETTER_F = 102;
-const LETTER_L = 108;
-const LETTER_O = 111;
-
-/** The first two letters of sensitive registers, as one number. */
-const SPECIAL_PAIRS = new Set(
-  [...SENSITIVE_REGISTERS.keys()].map((name) => (name.charCodeAt(0) << 8) | name.charCodeAt(1)),
-);
 
 /** `readSource` gives the headers whose functions the policy's access rules name. */
 export function annotate(
@@ -165,46 +87,25 @@ class Annotator {
   private readonly text: string;
   private readonly policy: Policy;
   private readonly scanner: Scanner;
-  private readonly edits: Edit[] = [];
-  /** Edits that matter only if the file holds a site. */
-  private readonly guards: Edit[] = [];
+  private readonly state: AssemblerState;
+  /** Undefined if no access to memory is a site. */
+  private readonly memory: MemorySites | undefined;
+  private readonly edits = new Edits();
   private readonly notes: { offset: number; message: string }[] = [];
   private readonly macros = new Set<string>();
   private readonly passedOn = new Map<string, Site>();
-  private readonly sectionFlags = new Map<string, string>();
-  private readonly macroStack: State[] = [];
-  private state: State;
   private off = false;
   private sites = 0;
   private usesSiteMacro = false;
   private pending: Prefixes | undefined;
   private chosenLabels: SlotLabels | undefined;
-  /** Undefined if no access to memory is a site. */
-  private readonly origins: Origins | undefined;
-  private readonly profiled = new Map<string, ProfiledStatement[]>();
-  /** The function that the statement is in, and its section. */
-  private symbol = '';
-  private home: Section;
-  /** What a run found in this function, and how many statements of each form have come by. */
-  private found: readonly ProfiledStatement[] = [];
-  private seen = new Map<string, number>();
-  /** Rules for the line that the last line directive names, and for the last inline-assembly statement. */
-  private lineRules: readonly AccessRule[] = [];
-  private markerRules: readonly AccessRule[] = [];
-  private marker = -1;
-  private frames: boolean | undefined;
 
   constructor(text: string, policy: Policy, width: CodeWidth, readSource: ReadSource) {
     this.text = text;
     this.policy = policy;
     this.scanner = new Scanner(text);
-    const section = this.describeSection('.text', undefined);
-    this.state = { width, foreign: false, section, previous: section, pushed: undefined };
-    this.home = section;
-    for (const statement of policy.profile)
-      this.profiled.set(statement.function, [...(this.profiled.get(statement.function) ?? []), statement]);
-    const rules = policy.accesses.filter(({ domain }) => policy.domains.includes(domain));
-    if (rules.length > 0 || this.profiled.size > 0) this.origins = new Origins(rules, readSource);
+    this.state = new AssemblerState(policy, width);
+    this.memory = MemorySites.of(text, policy, readSource);
   }
 
   run(): Annotation {
@@ -213,7 +114,7 @@ class Annotator {
     while (scanner.next()) {
       if (scanner.labelled) {
         this.pending = undefined;
-        if (this.origins !== undefined) this.label();
+        if (this.memory !== undefined) this.label(this.memory);
         if (this.skipOwnSlot()) continue;
         if (this.policy.announcements.size > 0) this.announce();
       }
@@ -224,15 +125,12 @@ class Annotator {
       }
       if (bytes[wordStart] === DOT) {
         if (isLineDirective(bytes, wordStart)) {
-          if (this.origins?.watching) this.line(this.origins);
+          if (this.memory?.watching) this.memory.line(text.slice(wordEnd, scanner.end).trim());
         } else if (DIRECTIVE_HEADS.has(bytes, wordStart + 1)) this.directive();
         this.pending = undefined;
       } else if (scanner.quoted) {
         this.macroCallWithStrings();
-      } else if (
-        INSTRUCTION_HEADS.has(bytes, wordStart) ||
-        (this.origins !== undefined && this.mayAccess())
-      ) {
+      } else if (INSTRUCTION_HEADS.has(bytes, wordStart) || this.memory?.mayBe(scanner.inlineAsm)) {
         this.instruction();
       } else {
         this.pending = undefined;
@@ -247,10 +145,15 @@ class Annotator {
     return this.chosenLabels;
   }
 
-  /** Only 32- and 64-bit code in AT&T syntax is annotated, and none that is excluded or thrown away. */
   private get active(): boolean {
-    const { state } = this;
-    return !this.off && !state.foreign && state.width !== 16 && !state.section.discarded;
+    return !this.off && this.state.readable;
+  }
+
+  /** A function, or something else that has a name. */
+  private label(memory: MemorySites): void {
+    const { scanner, text, state } = this;
+    const name = /^[A-Za-z_][\w.$]*/.exec(text.slice(scanner.start, scanner.wordStart))?.[0];
+    if (name !== undefined && state.section.executable) memory.function(name, state.section);
   }
 
   /** Text that was annotated before: on from the record's end. */
@@ -263,7 +166,7 @@ class Annotator {
     if (stem === undefined) return false;
     const end = line.indexOf(`${stem}2:${RECORD_OPENING}`);
     if (end < 0) return false;
-    if (this.found.length > 0) this.countOwn(line.slice(0, end));
+    this.memory?.count(line.slice(0, end), this.state.section);
     scanner.position = scanner.lastLabel + line.indexOf(RECORD_CLOSING, end) + RECORD_CLOSING.length;
     return true;
   }
@@ -280,24 +183,17 @@ class Annotator {
     const widening = { count: 0, filler: 'cs' } as const;
     const site = { kind, domain, widening, flagsLive: false, absolute: false, long: this.state.width === 64 };
     const instruction = `.byte ${ANNOUNCEMENT_BYTES.join(',')}`;
-    this.insert(
+    this.edits.insert(
       scanner.lastLabel + label.length,
       `${slotOpening(this.labels, widening)}${instruction}${slotClosing(this.labels, site)};`,
     );
     this.sites++;
   }
 
-  /** The statement in a slot of our own is one of its function's too. */
-  private countOwn(slot: string): void {
-    const [, mnemonic, operands = ''] =
-      /(?:^|[:;\s])(?:[cds]s\s+)?([a-z][a-z0-9]*)(?:\s+([^;]*))?;$/.exec(slot) ?? [];
-    if (mnemonic !== undefined) this.foundHere(mnemonic, operands.trim());
-  }
-
   private instruction(): void {
-    const { scanner, text } = this;
+    const { scanner, text, memory } = this;
     let { wordStart, wordEnd } = scanner;
-    const mayAccess = this.origins !== undefined && this.mayAccess();
+    const mayAccess = memory?.mayBe(scanner.inlineAsm) ?? false;
     if (!mayAccess && isPlainMove(scanner)) {
       this.pending = undefined;
       return;
@@ -329,76 +225,9 @@ class Annotator {
     const operands = text.slice(wordEnd, scanner.end).trim();
     const operation =
       (row && !this.macros.has(word) ? readOperation(row, operands) : undefined) ??
-      (mayAccess ? this.access(word, operands) : undefined);
+      (mayAccess ? memory?.read(word, operands, this.state.section, scanner.inlineAsm) : undefined);
     if (operation !== undefined) this.site(operation, prefixes ?? { start: wordStart, ...NO_PREFIXES });
     else if (this.macros.size > 0 && (row === undefined || this.macros.has(word))) this.macroCall();
-  }
-
-  /** A label of a function, or of something else that has a name. */
-  private label(): void {
-    const { scanner, text } = this;
-    const name = /^[A-Za-z_][\w.$]*/.exec(text.slice(scanner.start, scanner.wordStart))?.[0];
-    if (name === undefined || !this.state.section.executable) return;
-    this.symbol = name;
-    this.home = this.state.section;
-    this.found = this.profiled.get(name) ?? [];
-    this.seen.clear();
-  }
-
-  /** `.loc FILE LINE`. */
-  private line(origins: Origins): void {
-    const { scanner, text } = this;
-    const [file, line] = text.slice(scanner.wordEnd, scanner.end).trim().split(/\s+/, 2);
-    this.lineRules = origins.ofLine(Number(file), Number(line));
-  }
-
-  private fileNamed(operands: string): void {
-    this.origins?.file(operands);
-  }
-
-  /** The rules that the current statement's origin has. */
-  private rules(): readonly AccessRule[] {
-    const { inlineAsm } = this.scanner;
-    if (inlineAsm === undefined) return this.lineRules;
-    if (inlineAsm !== this.marker) {
-      this.marker = inlineAsm;
-      const start = this.text.lastIndexOf('\n', inlineAsm - 1) + 1;
-      this.markerRules = this.origins?.ofMarker(this.text.slice(start, inlineAsm)) ?? [];
-    }
-    return this.markerRules;
-  }
-
-  private mayAccess(): boolean {
-    return this.found.length > 0 || this.rules().length > 0;
-  }
-
-  /** The site that a statement is as an access to memory, if its origin or the profile says so. */
-  private access(word: string, operands: string): Operation | undefined {
-    const access = readAccess(word, operands);
-    const domain = this.foundHere(word, operands) ?? this.ruledHere();
-    if (access === undefined || domain === undefined || this.isFrame(access.base)) return undefined;
-    const kind = ACCESS_KINDS[domain][access.writes ? 1 : 0];
-    return kind && { ...access, kind };
-  }
-
-  private ruledHere(): MemoryDomain | undefined {
-    const name = this.symbol.replace(/\..*/, '');
-    return this.rules().find(({ within }) => within?.includes(name) ?? true)?.domain;
-  }
-
-  private foundHere(word: string, operands: string): MemoryDomain | undefined {
-    if (this.found.length === 0 || this.state.section !== this.home) return undefined;
-    const form = normalStatement(word, operands);
-    const ordinal = this.seen.get(form) ?? 0;
-    this.seen.set(form, ordinal + 1);
-    return this.found.find(({ statement, ordinal: wanted }) => statement === form && wanted === ordinal)
-      ?.domain;
-  }
-
-  /** Whether a memory operand with this base is on the stack. */
-  private isFrame(base: string): boolean {
-    if (base === 'ebp') this.frames ??= /movl?\s+%esp,\s*%ebp/.test(this.text);
-    return base === 'esp' || (base === 'ebp' && this.frames === true);
   }
 
   /** Makes the statement the scanner is at a site, together with the prefixes in front of it. */
@@ -407,8 +236,8 @@ class Annotator {
     const site = this.describe(operation, prefixes, false);
     if (site === undefined) return;
     const open = raw ? slotOpeningRaw : slotOpening;
-    this.insert(prefixes.start, open(this.labels, site.widening));
-    this.insert(scanner.end, slotClosing(this.labels, site));
+    this.edits.insert(prefixes.start, open(this.labels, site.widening));
+    this.edits.insert(scanner.end, slotClosing(this.labels, site));
     this.sites++;
   }
 
@@ -482,7 +311,7 @@ class Annotator {
       this.usesSiteMacro = true;
       this.sites++;
       const original = content.slice(inner.wordStart, inner.end);
-      this.replace(offset + inner.wordStart, offset + inner.end, siteMacroCall(site, original));
+      this.edits.replace(offset + inner.wordStart, offset + inner.end, siteMacroCall(site, original));
     }
   }
 
@@ -494,54 +323,34 @@ class Annotator {
 
   /** What the directives that matter do, by name. */
   static readonly directives: ReadonlyMap<string, (a: Annotator, operands: string) => void> = new Map([
-    ['.code16', (a) => a.setWidth(16)],
-    ['.code16gcc', (a) => a.setWidth(16)],
-    ['.code32', (a) => a.setWidth(32)],
-    ['.code64', (a) => a.setWidth(64)],
+    ['.code16', ({ state }) => state.setWidth(16)],
+    ['.code16gcc', ({ state }) => state.setWidth(16)],
+    ['.code32', ({ state }) => state.setWidth(32)],
+    ['.code64', ({ state }) => state.setWidth(64)],
     ['.intel_syntax', (a) => a.setReadable(false)],
     ['.att_syntax', (a, operands) => a.setReadable(operands !== 'noprefix')],
-    ['.text', (a) => a.enter('.text')],
-    ['.data', (a) => a.enter('.data')],
-    ['.bss', (a) => a.enter('.bss')],
-    ['.section', (a, operands) => a.enter(...sectionOperands(operands))],
-    ['.pushsection', (a, operands) => a.push(...sectionOperands(operands))],
-    ['.popsection', (a) => Object.assign(a.state, a.state.pushed)],
-    ['.previous', ({ state }) => Object.assign(state, { section: state.previous, previous: state.section })],
+    ['.text', ({ state }) => state.enter('.text')],
+    ['.data', ({ state }) => state.enter('.data')],
+    ['.bss', ({ state }) => state.enter('.bss')],
+    ['.section', ({ state }, operands) => state.enter(...sectionOperands(operands))],
+    ['.pushsection', ({ state }, operands) => state.push(...sectionOperands(operands))],
+    ['.popsection', ({ state }) => state.pop()],
+    ['.previous', ({ state }) => state.swap()],
     ['.macro', (a, operands) => a.beginMacro(operands)],
-    ['.endm', (a) => a.endMacro()],
-    ['.endmacro', (a) => a.endMacro()],
+    ['.endm', ({ state }) => state.endMacro()],
+    ['.endmacro', ({ state }) => state.endMacro()],
     ['.irp', (a, operands) => a.passOn(operands)],
     ['.previrt', (a, operands) => a.switch(operands)],
     ['.set', (a, operands) => a.switchedBefore(operands)],
     ['.byte', (a, operands) => a.bytes(operands)],
     ['.fill', (a, operands) => a.fill(operands)],
-    ['.file', (a, operands) => a.fileNamed(operands)],
+    ['.file', ({ memory }, operands) => memory?.file(operands)],
   ]);
-
-  private setWidth(width: State['width']): void {
-    this.state.width = width;
-  }
 
   /** Whether the syntax that follows is the one this annotator reads. */
   private setReadable(readable: boolean): void {
-    this.state.foreign = !readable;
+    this.state.setForeign(!readable);
     if (!readable) this.note('syntax other than AT&T with register prefixes is left alone');
-  }
-
-  private push(name: string, flags: string | undefined): void {
-    const { section, previous, pushed } = this.state;
-    this.state.pushed = { section, previous, pushed };
-    this.enter(name, flags);
-  }
-
-  private beginMacro(operands: string): void {
-    this.macroStack.push(this.state);
-    this.state = { ...this.state };
-    this.macros.add((/^[^\s,(]+/.exec(operands)?.[0] ?? '').toLowerCase());
-  }
-
-  private endMacro(): void {
-    this.state = this.macroStack.pop() ?? this.state;
   }
 
   private bytes(operands: string): void {
@@ -556,7 +365,7 @@ class Annotator {
     const [, target, value] = STRIDE_FILL.exec(operands) ?? [];
     if (target === undefined) return;
     const replacement = `.org ${target}${value === undefined ? '' : `,${value}`}`;
-    this.guards.push({ start: scanner.wordStart, end: scanner.end, text: replacement });
+    this.edits.guard(scanner.wordStart, scanner.end, replacement);
   }
 
   /** `.previrt off` and `.previrt on`: replaced by a form that the assembler knows too. */
@@ -564,37 +373,16 @@ class Annotator {
     const { scanner } = this;
     if (operand !== 'on' && operand !== 'off') return;
     this.off = operand === 'off';
-    this.replace(scanner.wordStart, scanner.end, `.set ${SWITCH_SYMBOL},${this.off ? 0 : 1}`);
+    this.edits.replace(scanner.wordStart, scanner.end, `.set ${SWITCH_SYMBOL},${this.off ? 0 : 1}`);
   }
 
   private switchedBefore(operands: string): void {
     if (operands.startsWith(SWITCH_SYMBOL)) this.off = operands === `${SWITCH_SYMBOL},0`;
   }
 
-  private enter(name: string, flags?: string): void {
-    const { state } = this;
-    state.previous = state.section;
-    state.section = this.describeSection(name, flags);
-  }
-
-  private describeSection(name: string, flags: string | undefined): Section {
-    if (flags !== undefined) this.sectionFlags.set(name, flags);
-    const known = this.sectionFlags.get(name);
-    const among = (sections: readonly string[]) =>
-      sections.some((section) => name === section || name.startsWith(`${section}.`));
-    return {
-      executable: known?.includes('x') ?? CODE_SECTION.test(name),
-      absolute: among(this.policy.absoluteSections),
-      discarded: among(this.policy.discardedSections),
-    };
-  }
-
-  private insert(at: number, text: string): void {
-    this.edits.push({ start: at, end: at, text });
-  }
-
-  private replace(start: number, end: number, text: string): void {
-    this.edits.push({ start, end, text });
+  private beginMacro(operands: string): void {
+    this.state.beginMacro();
+    this.macros.add((/^[^\s,(]+/.exec(operands)?.[0] ?? '').toLowerCase());
   }
 
   private note(message: string): void {
@@ -602,21 +390,8 @@ class Annotator {
   }
 
   private result(): string {
-    const { text } = this;
     const definitions = this.definitions();
-    const guards = this.sites > 0 || definitions !== '' ? this.guards : [];
-    if (this.edits.length === 0 && guards.length === 0 && definitions === '') return text;
-    // A stable sort: an insertion at the end of one statement stays in front of what follows.
-    const edits =
-      guards.length === 0 ? this.edits : [...this.edits, ...guards].sort((a, b) => a.start - b.start);
-    const parts: string[] = [definitions];
-    let copied = 0;
-    for (const edit of edits) {
-      parts.push(text.slice(copied, edit.start), edit.text);
-      copied = edit.end;
-    }
-    parts.push(text.slice(copied));
-    return parts.join('');
+    return definitions + this.edits.apply(this.text, this.sites > 0 || definitions !== '');
   }
 
   /** Macros the text now needs. A line marker at the top, which must begin its line, keeps the numbering right. */
@@ -628,10 +403,6 @@ class Annotator {
     return definitions !== '' && this.text.startsWith('#') ? `${definitions}\n` : definitions;
   }
 }
-
-/** `.loc`, of which the compiler's output with line information is full. */
-const isLineDirective = (bytes: Uint8Array, at: number): boolean =>
-  bytes[at + 1] === LETTER_L && bytes[at + 2] === LETTER_O && bytes[at + 3] === LETTER_C;
 
 /** Turns offsets, which rise, into line numbers. */
 function withLines(text: string, notes: readonly { offset: number; message: string }[]) {
@@ -665,21 +436,4 @@ function readQuoted(row: SensitiveMnemonic, operands: string): Operation | undef
   const bare = row.form === 'fixed' || row.form === 'monitor' || row.form === 'ins' || row.form === 'outs';
   if (operands === '' ? !bare : !/^[$*%\\(.\w-][^\s,]*(\s*,\s*[^\s,]+)*$/.test(operands)) return undefined;
   return readOperation(row, operands);
-}
-
-/** A `mov`, `push` or `pop` of nothing sensitive, of which a third of all statements consists. */
-function isPlainMove({ text, bytes, wordStart, wordEnd, end }: Scanner): boolean {
-  const stem = MOVES.find((move) => text.startsWith(move, wordStart));
-  if (stem === undefined || wordEnd - wordStart > stem.length + 1) return false;
-  return bytes[wordStart + stem.length] !== LETTER_F && !namesSpecialRegister(bytes, wordEnd, end);
-}
-
-/** A segment, control or debug register is named, other than as a segment override. */
-function namesSpecialRegister(bytes: Uint8Array, from: number, to: number): boolean {
-  for (let at = from; at < to; at++) {
-    if (bytes[at] !== PERCENT) continue;
-    const pair = (((bytes[at + 1] as number) | 0x20) << 8) | (bytes[at + 2] as number) | 0x20;
-    if (SPECIAL_PAIRS.has(pair) && bytes[at + 3] !== COLON) return true;
-  }
-  return false;
 }
