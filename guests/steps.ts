@@ -19,7 +19,7 @@ export async function step<T>(title: string, body: (report: Report) => Promise<T
   const line = (): string =>
     `${title}${detail && `: ${detail}`} (${Math.round((Date.now() - start) / 1000)} s)`;
   const show = (end: string): void => {
-    process.stderr.write(TERMINAL ? `\r\x1b[K${line()}${end}` : `${line()}\n`);
+    process.stderr.write(TERMINAL ? `\r\x1b[K${line()}${end}` : `${line()}${end.trimEnd()}\n`);
   };
   if (!TERMINAL) process.stderr.write(`${title} ...\n`);
   const timer = setInterval(() => show(''), INTERVAL);
@@ -51,10 +51,20 @@ export interface RunSettings {
 /** How many lines of a failed program's output are shown. */
 const TAIL = 20;
 
+export class ProgramFailure extends InputError {
+  /** The last lines of what the program wrote. */
+  readonly output: string;
+
+  constructor(message: string, output: string, advice: string | undefined) {
+    super(message, advice);
+    this.output = output;
+  }
+}
+
 /**
  * Runs a program to its end; returns what it wrote to standard output.
  *
- * @throws InputError with the end of its output if it fails or cannot be started
+ * @throws ProgramFailure if it fails, after its last lines have been shown; InputError if it cannot be started
  */
 export function runProgram(
   program: string,
@@ -88,7 +98,8 @@ export function runProgram(
       else {
         if (!settings.mayFail) process.stderr.write(`${tail.join('\n')}\n`);
         const how = `${program} ${args.join(' ')} ended with ${signal ?? `status ${status}`}`;
-        reject(new InputError(how, settings.log && `all of its output is in ${settings.log}`));
+        const advice = settings.log && `all of its output is in ${settings.log}`;
+        reject(new ProgramFailure(how, tail.join('\n'), advice));
       }
     });
   });

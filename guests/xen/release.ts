@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { InputError } from '../../src/elf/input-error.ts';
 import { plural } from '../../src/report/table.ts';
 import { cachedFolder, hashOf } from '../cache.ts';
-import { runProgram, step } from '../steps.ts';
+import { ProgramFailure, runProgram, step } from '../steps.ts';
 
 /** Xen's versions and the release of Debian that has each. */
 const RELEASES = { '4.14': 'bullseye', '4.17': 'bookworm', '4.20': 'trixie' } as const;
@@ -74,10 +74,37 @@ function privateOptions(root: string, sources: readonly string[]): string[] {
 /** Runs one of apt's programs in the folder that downloads go to; returns what it prints. */
 type Apt = (program: 'apt-get' | 'apt-cache', ...args: readonly string[]) => Promise<string>;
 
-/** Makes downloads from the release with this Xen, in `work`; nothing of apt's own stays there. */
+/** A kind of package, in apt's words and in ours. */
+type Kind = (typeof KINDS)[keyof typeof KINDS];
+const KINDS = {
+  source: { type: 'deb-src', what: 'source of' },
+  packages: { type: 'deb', what: 'packages for' },
+} as const;
+
+const MISSING = 'is listed by the package mirror, which does not have it';
+
+/** Nothing here can make up for what a mirror has lost, for a while. */
+export class MissingFromMirror extends InputError {
+  constructor(what: string) {
+    super(`${what} ${MISSING}`, 'try again in some days, or take another version of Xen');
+  }
+
+  /** Whether this is the message of one. */
+  static says(message: string): boolean {
+    return message.endsWith(MISSING);
+  }
+}
+
+/** In the messages of apt that a mirror has answered so. */
+const NOT_FOUND = /^E: Failed to fetch .* 404 /m;
+
+/**
+ * Makes downloads from the release with this Xen, in `work`; nothing of apt's own stays there.
+ * @throws MissingFromMirror if the mirror does not have what it lists
+ */
 async function fromRelease(
   version: XenVersion,
-  type: 'deb' | 'deb-src',
+  { type, what }: Kind,
   work: string,
   download: (apt: Apt) => Promise<void>,
 ): Promise<void> {
@@ -87,7 +114,12 @@ async function fromRelease(
   const options = privateOptions(root, [source]);
   const apt: Apt = (program, ...args) => runProgram(program, [...options, ...args], { cwd: work });
   await apt('apt-get', 'update', '--error-on=any');
-  await download(apt);
+  try {
+    await download(apt);
+  } catch (error) {
+    if (!(error instanceof ProgramFailure && NOT_FOUND.test(error.output))) throw error;
+    throw new MissingFromMirror(`Debian ${RELEASES[version]}'s ${what} Xen ${version}`);
+  }
   await rm(root, { recursive: true });
 }
 
@@ -108,7 +140,7 @@ export interface XenSource {
 export async function xenSource(version: XenVersion): Promise<XenSource> {
   const folder = await cachedFolder(`xen/source-${version}`, (work) =>
     step(`Downloading the source of Xen ${version}`, () =>
-      fromRelease(version, 'deb-src', work, async (apt) => {
+      fromRelease(version, KINDS.source, work, async (apt) => {
         await apt('apt-get', 'source', '--download-only', '--tar-only', 'xen');
       }),
     ),
@@ -127,7 +159,7 @@ export function releasePackages(
 ): Promise<string> {
   return cachedFolder(`xen/packages-${version}-${hashOf([...packages, ...metaPackages])}`, (work) =>
     step(`Downloading ${plural(packages.length + metaPackages.length, 'package')} for Xen ${version}`, () =>
-      fromRelease(version, 'deb', work, async (apt) => {
+      fromRelease(version, KINDS.packages, work, async (apt) => {
         const dependencies = await apt('apt-cache', 'depends', '--important', ...metaPackages);
         const named = [...dependencies.matchAll(/^ +Depends: (\S+)$/gm)].map((match) => match[1]!);
         await apt('apt-get', 'download', ...packages, ...named);

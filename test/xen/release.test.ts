@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { bzImagePayload } from '../../guests/xen/dom0.ts';
-import { mirrorOf } from '../../guests/xen/release.ts';
+import { MissingFromMirror, mirrorOf } from '../../guests/xen/release.ts';
 
 const target = (fields: Readonly<Record<string, string>>): string =>
   Object.entries(fields)
@@ -25,6 +25,14 @@ test('the mirror before the lists are fetched', () => {
 
 test('no mirror', () => {
   expect(() => mirrorOf('', 'bookworm')).toThrow('apt has no source for main of Debian bookworm');
+});
+
+test('what a mirror has lost is known by its message, and excuses nothing else', () => {
+  const { message } = new MissingFromMirror('the source');
+  expect(message).toMatch(/^the source is listed/);
+  expect(MissingFromMirror.says(message)).toBe(true);
+  for (const other of ['', 'no reason given', 'qemu-system-i386 is missing'])
+    expect(MissingFromMirror.says(other)).toBe(false);
 });
 
 test("a bzImage's payload", () => {
