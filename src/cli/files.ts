@@ -2,6 +2,7 @@
 
 import {
   closeSync,
+  fsyncSync,
   openSync,
   readFileSync,
   realpathSync,
@@ -67,11 +68,27 @@ export function writeOutput(path: string, bytes: Uint8Array, mode = 0o644): void
   });
 }
 
+/** Waits until what has changed in a folder is on its disk. */
+function syncFolder(path: string): void {
+  const folder = openSync(path, 'r');
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}
+
 /**
  * The same for a file that `write` writes, by its descriptor.
+ * @param durable whether it is on its disk when this returns, whatever becomes of the host then
  * @throws CliError if it cannot be written, and what `write` throws; nothing is left behind.
  */
-export function replaceFile(path: string, mode: number, write: (file: number) => void): void {
+export function replaceFile(
+  path: string,
+  mode: number,
+  write: (file: number) => void,
+  durable = false,
+): void {
   let temporary: string | undefined;
   try {
     const existing = statOrUndefined(path);
@@ -83,11 +100,13 @@ export function replaceFile(path: string, mode: number, write: (file: number) =>
     temporary = candidate;
     try {
       write(file);
+      if (durable) fsyncSync(file);
     } finally {
       closeSync(file);
     }
     renameSync(candidate, target);
     temporary = undefined;
+    if (durable) syncFolder(dirname(target));
   } catch (error) {
     if (temporary !== undefined) rmSync(temporary, { force: true });
     const missing = !statOrUndefined(dirname(path));

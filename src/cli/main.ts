@@ -1,5 +1,7 @@
 /** The `previrt` command. Each command registers itself; what is heavy it imports when it runs. */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Command } from 'commander';
 import { registerAudit } from './audit.ts';
 import { registerBurn } from './burn.ts';
@@ -36,9 +38,15 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
 const usageError = (text: string, write: (text: string) => void): void =>
   write(text.replace(/^error: /, 'previrt: '));
 
+/** Of the package. */
+const version = (): string =>
+  (JSON.parse(readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8')) as { version: string })
+    .version;
+
 function createProgram(): Command {
   const program = new Command('previrt')
     .description('make an operating-system kernel ready for every hypervisor without porting it')
+    .version(version())
     .configureOutput({ outputError: usageError })
     .exitOverride();
   for (const register of COMMANDS) register(program);

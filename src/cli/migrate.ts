@@ -7,6 +7,7 @@ import { request } from './control.ts';
 import { CliError } from './errors.ts';
 import type { Place } from './requests.ts';
 import { TARGETS } from './targets.ts';
+import { timed } from './timed.ts';
 
 interface MigrateFlags extends Omit<Place, 'target'> {
   readonly to?: string;
@@ -60,23 +61,6 @@ function roundsTold(): (progress: unknown) => void {
       `round ${++number}: ${mebibytes(bytes)} in ${Math.round(milliseconds)} ms${writes}\n`,
     );
   };
-}
-
-/** Milliseconds between two words while nothing else is told: a target takes seconds to come up. */
-const INTERVAL = 2000;
-
-/** While `act` waits, its time is told. */
-async function timed<T>(act: () => Promise<T>): Promise<T> {
-  const since = performance.now();
-  const timer = setInterval(
-    () => process.stderr.write(`... ${Math.round((performance.now() - since) / 1000)} s\n`),
-    INTERVAL,
-  );
-  try {
-    return await act();
-  } finally {
-    clearInterval(timer);
-  }
 }
 
 async function migrate(path: string, { to, through, machine, domain, json }: MigrateFlags): Promise<void> {

@@ -37,12 +37,10 @@ const isPlace = (value: unknown): value is Place =>
   [undefined, 'dom0', 'domU'].includes(value.domain as string | undefined) &&
   (value.machine === undefined || isText(value.machine));
 
-/** A file, and whether the guest is to end when it is written. */
-interface WantedSnapshot extends Wanted {
-  readonly end?: boolean;
-}
+/** Whether the guest is to end need not be said. */
+type Asking = Omit<Wanted, 'end'> & Partial<Pick<Wanted, 'end'>>;
 
-const isWanted = (value: unknown): value is WantedSnapshot =>
+const isWanted = (value: unknown): value is Asking =>
   isObject(value) &&
   isText(value.file) &&
   isAbsolute(value.file) &&
@@ -76,8 +74,8 @@ async function move(
   );
 }
 
-const snapshot = (session: Session, { end = false, ...wanted }: WantedSnapshot): Promise<Snapshot> =>
-  session.standStill((machine) => ({ bytes: writeState(machine, wanted) }), end);
+const snapshot = (session: Session, { file, compress, end = false }: Asking): Promise<Snapshot> =>
+  session.standStill((machine) => ({ bytes: writeState(machine, { file, compress, end }) }), end);
 
 /** @throws InputError from what it returns, for what is no request */
 export const answerer =

@@ -8,6 +8,7 @@ import { CliError, inPlace, systemError } from './errors.ts';
 import { withInput } from './files.ts';
 import type { Snapshot } from './requests.ts';
 import { type Wanted, writeState } from './state-file.ts';
+import { timed } from './timed.ts';
 
 interface SnapshotFlags {
   readonly xl?: true;
@@ -53,6 +54,9 @@ const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false
 /** Of a guest in a core nobody knows how long it stood still. */
 type Written = Pick<Snapshot, 'bytes'> & Partial<Snapshot>;
 
+const ofRun = (socket: string, wanted: Wanted): Promise<Written> =>
+  request<Snapshot>(socket, { snapshot: wanted });
+
 async function ofCore(path: string, wanted: Wanted): Promise<Written> {
   const { coreState } = await import('../targets/xen/core.ts');
   return withInput(path, (core) => ({
@@ -63,10 +67,11 @@ async function ofCore(path: string, wanted: Wanted): Promise<Written> {
   }));
 }
 
-async function ofDomain(domain: string, end: boolean, wanted: Wanted): Promise<Written> {
+async function ofDomain(domain: string, wanted: Wanted): Promise<Written> {
   const { standStillOnHost } = await import('../migration/xen-host.ts');
   try {
-    return await standStillOnHost({ domain, end, folder: dirname(wanted.file) }, (machine) => ({
+    const { end, file } = wanted;
+    return await standStillOnHost({ domain, end, folder: dirname(file) }, (machine) => ({
       bytes: writeState(machine, wanted),
     }));
   } catch (error) {
@@ -76,14 +81,11 @@ async function ofDomain(domain: string, end: boolean, wanted: Wanted): Promise<W
 
 async function snapshot(guest: string, flags: SnapshotFlags): Promise<void> {
   const { output, compress = false, xl, end = false, json } = flags;
-  const wanted = { file: resolve(output), compress };
+  const wanted = { file: resolve(output), compress, end };
   const core = !xl && isFile(guest);
   if (core && end) throw new CliError('the guest in a core has no end', 'leave --end out');
-  const done: Written = xl
-    ? await ofDomain(guest, end, wanted)
-    : core
-      ? await ofCore(guest, wanted)
-      : await request<Snapshot>(guest, { snapshot: { ...wanted, end } });
+  const write = xl ? ofDomain : core ? ofCore : ofRun;
+  const done = await timed(() => write(guest, wanted));
   const still =
     done.stopped === undefined ? '' : `; the guest stood still for ${Math.round(done.stopped)} ms`;
   const text = `${output}: ${(done.bytes / 2 ** 20).toFixed(1)} MiB${still}\n`;

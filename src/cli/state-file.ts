@@ -9,13 +9,15 @@ import { replaceFile } from './files.ts';
 export interface Wanted {
   readonly file: string;
   readonly compress: boolean;
+  /** Whether the guest ends when it is written: then the file is all that there is of it. */
+  readonly end: boolean;
 }
 
 /** Bytes of what stat counts. */
 const STAT_BLOCK = 512;
 
 /** Bytes that the file takes. @throws CliError if it cannot be written */
-export function writeState(machine: Machine, { file, compress }: Wanted): number {
-  replaceFile(file, 0o600, (descriptor) => writeStateFile(descriptor, machine, { compress }));
+export function writeState(machine: Machine, { file, compress, end }: Wanted): number {
+  replaceFile(file, 0o600, (descriptor) => writeStateFile(descriptor, machine, { compress }), end);
   return statSync(file).blocks * STAT_BLOCK;
 }

@@ -309,3 +309,10 @@ describe('bad input is one line and leaves nothing behind', () => {
     expect(readdirSync(directory).sort()).toEqual([...Object.keys(files), 'vmlinux'].sort());
   });
 });
+
+test('--version is that of the package', () => {
+  const { version } = JSON.parse(
+    readFileSync(join(import.meta.dirname, '..', '..', 'package.json'), 'utf8'),
+  ) as { version: string };
+  expect(previrt('--version')).toEqual({ status: 0, stdout: `${version}\n`, stderr: '' });
+});
