@@ -16,9 +16,10 @@ import { type Machine, usesDisk } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
 import { readStateFile } from '../machine/state-reader.ts';
 import { bringTo } from '../migration/bring.ts';
-import { AWAITS_THERE, RUNS_THERE } from '../migration/elsewhere.ts';
+import { AWAITS_THERE, GONE_THERE, HEARD_LIMIT, RUNS_THERE } from '../migration/elsewhere.ts';
 import { FRAMES, type Frame, FrameReader } from '../migration/wire.ts';
-import type { Incoming, ResumeOptions, RunningGuest, RunStatus, Target } from '../targets/target.ts';
+import type { Incoming, ResumeOptions, RunStatus, Target } from '../targets/target.ts';
+import { within } from '../targets/waiting.ts';
 import { type Alone, hold } from './hold.ts';
 
 /** @throws InputError if the guest uses a disk, and none is given */
@@ -72,16 +73,23 @@ async function follow(wire: FrameReader, ramSize: number, to: Pick<Incoming, 'wr
 type Options = Pick<ResumeOptions, 'disk' | 'elf' | 'domain'>;
 
 /** The guest of whom all is here before it goes on: its RAM in a file. */
-async function whole(wire: FrameReader, size: number): Promise<Machine> {
-  const file = await namelessFile();
+async function whole(wire: FrameReader, file: number, size: number): Promise<Machine> {
   ftruncateSync(file, size);
   const machine = await follow(wire, size, { write: (start, bytes) => write(file, bytes, start) });
   return { ...machine, ram: fileRam(file, size) };
 }
 
+/** Until whoever has sent the guest has heard that it runs. @throws InputError if that does not come */
+async function heard(wire: FrameReader): Promise<void> {
+  const frame = await wire.head().catch(() => undefined);
+  if (frame?.kind !== FRAMES.heard) throw new InputError(UNHEARD);
+}
+
+const UNHEARD = 'whoever sent the guest has not heard that it runs here: it may go on there';
+
 /**
  * Runs it to its end.
- * @throws InputError if it does not come, or cannot go on here
+ * @throws InputError if it does not come, cannot go on here, or has not been heard to
  */
 export async function arrive(
   target: Target,
@@ -91,16 +99,39 @@ export async function arrive(
   const { stdin } = process;
   const wire = new FrameReader(stdin);
   const typed = new PassThrough();
-  const connect = (): void => {
+  const unheard = new AbortController();
+  let runs: () => void = () => {};
+  const running = new Promise<void>((resolve) => {
+    runs = resolve;
+  });
+  let isHeard = false;
+  /** All of it is there: it comes to run, and that is heard; or it ends. */
+  const settle = async (): Promise<void> => {
+    try {
+      await within(
+        HEARD_LIMIT,
+        running.then(() => heard(wire)),
+        UNHEARD,
+      );
+    } catch (error) {
+      unheard.abort(error);
+      return;
+    }
+    isHeard = true;
     typed.write(wire.rest());
     const end = (): void => void process.kill(process.pid, 'SIGTERM');
     if (stdin.readableEnded) end();
-    stdin.once('end', end).pipe(typed);
+    stdin.once('end', end).once('error', end).pipe(typed);
   };
-  const attach = (surroundings: Alone) => (guest: RunningGuest) => {
-    process.stderr.write(`${RUNS_THERE}\n`);
-    surroundings.attach?.(guest);
-  };
+  const surrounded = (surroundings: Alone): Alone => ({
+    ...surroundings,
+    signal: AbortSignal.any([surroundings.signal, unheard.signal]),
+    attach: (guest) => {
+      process.stderr.write(`${RUNS_THERE}\n`);
+      runs();
+      surroundings.attach?.(guest);
+    },
+  });
   const comes = (features: Features): void =>
     void process.stderr.write(`${AWAITS_THERE} ${features.join(' ')}\n`);
   try {
@@ -108,23 +139,33 @@ export async function arrive(
     if (first.kind !== FRAMES.memory) throw new InputError('this is no guest: its RAM was not announced');
     const ramSize = Number(first.start);
     const run = target.receive ? received : resumed;
-    return await hold(
+    const status = await hold(
       control,
       { ...options, ramSize },
-      (surroundings) => run(ramSize, { ...surroundings, attach: attach(surroundings) }),
+      (surroundings) => run(ramSize, surrounded(surroundings)),
       typed,
     );
+    if (unheard.signal.aborted) throw unheard.signal.reason;
+    return status;
   } finally {
+    if (!isHeard) process.stderr.write(`${GONE_THERE}\n`);
     stdin.unpipe(typed).pause();
     if (stdin instanceof Socket) stdin.unref();
   }
 
   async function resumed(ramSize: number, surroundings: Alone): Promise<RunStatus> {
     comes(target.features ?? []);
-    const machine = await whole(wire, ramSize);
-    checkDisk(machine, options.disk);
-    connect();
-    return target.resume!({ ...options, ...surroundings, machine });
+    const file = await namelessFile();
+    try {
+      const machine = await whole(wire, file, ramSize);
+      checkDisk(machine, options.disk);
+      void settle();
+      // It is large, and of no use once the guest runs.
+      void running.then(() => ftruncateSync(file));
+      return await target.resume!({ ...options, ...surroundings, machine });
+    } finally {
+      closeSync(file);
+    }
   }
 
   /** Takes it as it comes. */
@@ -134,7 +175,7 @@ export async function arrive(
       const machine = await follow(wire, ramSize, incoming);
       checkDisk(machine, options.disk);
       await incoming.takeUp(machine);
-      connect();
+      await settle();
     });
   }
 }

@@ -19,16 +19,28 @@ async function inSession(
   start: (surroundings: Alone) => Promise<RunStatus>,
 ): Promise<RunStatus> {
   let session: Session | undefined;
-  const close = await openControl(path, (request, asker) => answerer(session!, lasting)(request, asker));
-  const type = (bytes?: Buffer): void => session!.type(bytes);
+  const closeControl = await openControl(path, (request, asker) =>
+    answerer(session!, lasting)(request, asker),
+  );
+  let ended = false;
+  const type = (bytes: Buffer): void => {
+    const room = session!.type(bytes);
+    // At a terminal the escape has to be seen.
+    if (!room || console.terminal) return;
+    input.pause();
+    void room.then(() => ended || input.resume());
+  };
+  const close = (): void => void session!.type(undefined);
   try {
     session = new Session(start, console, signal);
-    input.on('data', type).on('end', type);
+    // A terminal that is gone has no more to say.
+    input.on('data', type).on('end', close).on('error', close);
     return await session.ended();
   } finally {
-    input.off('data', type).off('end', type).pause();
+    ended = true;
+    input.off('data', type).off('end', close).pause();
     if (input instanceof Socket) input.unref();
-    close();
+    closeControl();
   }
 }
 

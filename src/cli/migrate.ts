@@ -38,8 +38,8 @@ target with the same memory, processor and devices. Between processes and Xen it
 memory is copied in rounds before, while it runs: then it stands still for no
 longer than the rest takes. Its console stays where it
 is, and its \`previrt run\` goes on with it. If it cannot be taken up there, it
-goes on where it was, and nothing is lost; so it does after a Ctrl-C, if it does not
-stand still yet.
+goes on where it was, and nothing is lost; so it does after a Ctrl-C, until all of
+it is there.
 
 To another machine, which has the same disk if the guest has one:
   previrt migrate guest.socket --through 'ssh HOST previrt resume - --disk IMAGE'

@@ -74,8 +74,15 @@ async function move(
   );
 }
 
-const snapshot = (session: Session, { file, compress, end = false }: Asking): Promise<Snapshot> =>
-  session.standStill((machine) => ({ bytes: writeState(machine, { file, compress, end }) }), end);
+const snapshot = (
+  session: Session,
+  { file, compress, end = false }: Asking,
+  { calledOff }: Asked,
+): Promise<Snapshot> =>
+  session.standStill((machine) => ({ bytes: writeState(machine, { file, compress, end }) }), {
+    end,
+    calledOff,
+  });
 
 /** @throws InputError from what it returns, for what is no request */
 export const answerer =
@@ -86,7 +93,7 @@ export const answerer =
       if (Array.isArray(reburn) && reburn.every(isDomain)) return session.reburn(reburn);
       if (isPlace(migrate)) return move(session, migrate, lasting, asked);
       if (isWay(migrate)) return session.move(elsewhere(migrate.through, lasting.ramSize), asked);
-      if (isWanted(wanted)) return snapshot(session, wanted);
+      if (isWanted(wanted)) return snapshot(session, wanted, asked);
     }
     throw new InputError(
       `a request is {"reburn": [domains]}, {"migrate": {"target": name}}, {"migrate": {"through": command}} or {"snapshot": {"file": path, "compress": false}}; domains: ${Object.keys(DOMAINS).join(', ')}`,

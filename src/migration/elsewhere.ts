@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { InputError } from '../elf/input-error.ts';
 import type { Features } from '../machine/features.ts';
 import { emptyRam } from '../machine/ram.ts';
@@ -23,7 +24,7 @@ import { writeStateFile } from '../machine/state-writer.ts';
 import { type Incoming, RUN_STATUS, type RunningGuest, type RunStatus } from '../targets/target.ts';
 import { writeOut } from '../targets/write-out.ts';
 import type { Destination, Surroundings } from './session.ts';
-import { memoryFrame, pagesFrame, stateHead } from './wire.ts';
+import { heardFrame, memoryFrame, pagesFrame, stateHead } from './wire.ts';
 
 const MESSAGE = 'previrt: ';
 
@@ -33,12 +34,30 @@ export const AWAITS_THERE = 'previrt: awaits a guest, features';
 /** What the other end says once the guest runs there. */
 export const RUNS_THERE = 'previrt: runs here';
 
-const there = (): never => {
+/** What it says if the guest does not run there and will not. */
+export const GONE_THERE = 'previrt: does not run here';
+
+/**
+ * Milliseconds from when all of the guest is there until the other end must have
+ * learned that it has been heard to run: without that it ends. So whoever has sent
+ * the guest and hears nothing can let it go on when they are over.
+ */
+export const HEARD_LIMIT = 20_000;
+/** Milliseconds that the last bytes may be on their way. */
+const ON_THE_WAY = 2_000;
+
+const nothingHere = (): never => {
   throw new InputError('the guest runs elsewhere by now', 'ask the run that it is in');
 };
 
 /** Of a guest elsewhere nothing can be asked here. */
-const ELSEWHERE: RunningGuest = { reburn: there, stop: there, goOn: there, letGo: there, features: there };
+const ELSEWHERE: RunningGuest = {
+  reburn: nothingHere,
+  stop: nothingHere,
+  goOn: nothingHere,
+  letGo: nothingHere,
+  features: nothingHere,
+};
 
 /** The state in a file without a name, compressed: the way there is narrow. Its descriptor. */
 async function stateFile(machine: Machine): Promise<number> {
@@ -74,35 +93,54 @@ async function send({ input, ended }: There, bytes: Uint8Array): Promise<void> {
 
 async function sendState(to: There, machine: Machine): Promise<void> {
   const file = await stateFile(machine);
-  const state = createReadStream('', { fd: file, start: 0 }); // It closes the file, whatever happens.
-  await send(to, stateHead(fstatSync(file).size));
-  await pipeline(state, to.input, { end: false }).catch(() => to.ended);
+  try {
+    await send(to, stateHead(fstatSync(file).size));
+    const state = createReadStream('', { fd: file, start: 0, autoClose: false });
+    await pipeline(state, to.input, { end: false }).catch(() => to.ended);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** A place at the other end of the wire. */
-async function sendAhead(to: There, ramSize: number, ready: (incoming: Incoming) => void): Promise<void> {
+async function sendAhead(
+  to: There,
+  ramSize: number,
+  ready: (incoming: Incoming) => void,
+  takeUp: Incoming['takeUp'],
+): Promise<void> {
   await send(to, memoryFrame(ramSize));
   const features = await Promise.race([to.features, to.ended]);
   ready({
     features,
     write: async (start, bytes) => send(to, await pagesFrame(start, bytes)),
-    takeUp: (machine: WithoutRam) => sendState(to, { ...machine, ram: emptyRam(ramSize) }),
+    takeUp,
   });
 }
 
-/** @param begin sends the guest, or makes a place for it */
+/** Ends the processes of a group, if there are any left. */
+function endGroup(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, 'SIGTERM');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
 async function run(
   command: string,
+  ramSize: number,
+  ready: (incoming: Incoming) => void,
   { console, attach, signal }: Surroundings,
-  begin: (to: There) => Promise<void>,
 ): Promise<RunStatus> {
   const child = spawn('/bin/sh', ['-c', command], { stdio: 'pipe', detached: true });
-  const end = (): void => {
-    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGTERM');
-  };
+  const end = (): void => endGroup(child.pid);
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
   let runs = false;
+  /** Whether it may come to run there, since its state is on the way; and since when all of that is. */
+  let mayRun = false;
+  let sentAt: number | undefined;
   let awaits: (features: Features) => void;
   const features = new Promise<Features>((resolve) => {
     awaits = resolve;
@@ -116,9 +154,12 @@ async function run(
     for (const line of lines)
       if (line === RUNS_THERE) {
         runs = true;
+        child.stdin.write(heardFrame());
         // Its end would be that of the guest there.
         (console.input as Readable).pipe(child.stdin, { end: false });
         attach(ELSEWHERE);
+      } else if (line === GONE_THERE) {
+        mayRun = false;
       } else if (line.startsWith(AWAITS_THERE)) {
         const words = line.slice(AWAITS_THERE.length).trim().split(' ');
         awaits(words.map(Number));
@@ -136,10 +177,19 @@ async function run(
       throw new InputError(words);
     });
     ended.catch(() => {}); // Seen below.
-    await begin({ input: child.stdin, features, ended }).catch(() => {}); // The same.
+    const there = { input: child.stdin, features, ended };
+    const send = async (machine: WithoutRam): Promise<void> => {
+      mayRun = true;
+      await sendState(there, { ...machine, ram: emptyRam(ramSize) }).finally(() => {
+        sentAt = performance.now();
+      });
+    };
+    await sendAhead(there, ramSize, ready, send).catch(() => {}); // The same.
     const [status] = await closed;
-    if (!runs) throw new InputError(words);
-    return (status ?? RUN_STATUS.crash) as RunStatus;
+    if (runs) return (status ?? RUN_STATUS.crash) as RunStatus;
+    const now = performance.now();
+    if (mayRun) await sleep((sentAt ?? now) + HEARD_LIMIT + ON_THE_WAY - now);
+    throw new InputError(words);
   } finally {
     signal.removeEventListener('abort', end);
   }
@@ -150,5 +200,5 @@ async function run(
  * @param ramSize bytes of the guest's RAM
  */
 export const elsewhere = (command: string, ramSize: number): Destination => ({
-  receive: (ready) => (surroundings) => run(command, surroundings, (to) => sendAhead(to, ramSize, ready)),
+  receive: (ready) => (surroundings) => run(command, ramSize, ready, surroundings),
 });

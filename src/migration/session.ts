@@ -14,6 +14,7 @@ import { checkFeatures, type Features } from '../machine/features.ts';
 import type { Machine } from '../machine/state.ts';
 import type { Reburned } from '../targets/command.ts';
 import type { GuestConsole, Incoming, RunningGuest, RunStatus } from '../targets/target.ts';
+import { firstOf, within } from '../targets/waiting.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 import { copyAll, copyPages, copyRounds, type Round } from './rounds.ts';
 
@@ -52,8 +53,19 @@ export interface Asked {
   readonly calledOff: AbortSignal;
 }
 
-/** Milliseconds that a target has to take up a guest. */
+/** Milliseconds that a target has to await a guest, or to take it up. */
 const PATIENCE = 120_000;
+const NOT_THERE = `the guest does not run there after ${PATIENCE / 1000} s`;
+
+/** Milliseconds for BLOCK_SIZE bytes at most, while the guest stands still. */
+const STALL = 30_000;
+const STALLED = `nothing of the guest was taken there for ${STALL / 1000} s`;
+
+/** Milliseconds that a run has to end when its guest runs elsewhere. */
+const FAREWELL = 10_000;
+
+/** Bytes that are kept of what is typed while nobody can read it. */
+const TYPED = 2 ** 16;
 
 /** One run of the guest. */
 class Run {
@@ -98,6 +110,7 @@ class Run {
   /** Ends it; it stands still. If it has ended by itself meanwhile, that is as good. */
   async letGo(): Promise<void> {
     await this.ask((guest) => guest.letGo()).catch(() => {});
+    await within(FAREWELL, this.ended, 'it does not end').catch(() => this.#killer.abort());
     await this.ended.catch(() => {});
   }
 }
@@ -114,8 +127,10 @@ export class Session {
   readonly #signal: AbortSignal;
   #run: Run;
   #closed = false;
-  /** What has been typed while the guest moves. */
+  /** What has been typed while the guest stands still or moves. */
   #typed: Buffer[] | undefined;
+  /** Settled when that has been passed on. */
+  #passedOn: Promise<unknown> = Promise.resolve();
   #turn: Promise<unknown> = Promise.resolve();
 
   /** Aborting `signal` ends the guest. */
@@ -125,12 +140,42 @@ export class Session {
     this.#run = new Run(start, console, signal);
   }
 
-  /** Something was typed; nothing more will be if it is undefined. */
-  type(bytes: Buffer | undefined): void {
-    if (bytes === undefined) this.#closed = true;
-    if (bytes === undefined) this.#run.input.end();
-    else if (this.#typed) this.#typed.push(bytes);
-    else this.#run.input.write(bytes);
+  /**
+   * Something was typed; nothing more will be if it is undefined.
+   * @returns what is fulfilled when there is room for more, if there is none
+   */
+  type(bytes: Buffer | undefined): Promise<unknown> | undefined {
+    const { input, ended } = this.#run;
+    if (bytes === undefined) {
+      this.#closed = true;
+      if (!this.#typed) input.end();
+      return undefined;
+    }
+    if (this.#typed) {
+      this.#typed.push(bytes);
+      const size = this.#typed.reduce((sum, { length }) => sum + length, 0);
+      return size > TYPED ? this.#passedOn : undefined;
+    }
+    if (input.write(bytes)) return undefined;
+    return Promise.race([firstOf(input, 'drain'), ended]).catch(() => {});
+  }
+
+  /** What is typed while `act` goes on comes after it, wherever the guest is then: the wedge is listening for orders. */
+  async #withheld<T>(act: () => Promise<T>): Promise<T> {
+    let over: (value: unknown) => void = () => {};
+    this.#typed = [];
+    this.#passedOn = new Promise((resolve) => {
+      over = resolve;
+    });
+    try {
+      return await act();
+    } finally {
+      const typed = this.#typed;
+      this.#typed = undefined;
+      for (const bytes of typed) this.#run.input.write(bytes);
+      if (this.#closed) this.#run.input.end();
+      over(undefined);
+    }
   }
 
   /** Until the guest ends, wherever it is by then. */
@@ -157,22 +202,31 @@ export class Session {
 
   /**
    * Lets `look` have the state of the guest, which stands still meanwhile.
-   * @param end whether it ends then; else, and if `look` fails, it goes on
+   * @param end whether it ends then; else, and if `look` fails or it is called off, it goes on
    */
-  standStill<T>(look: (machine: Machine) => Promise<T> | T, end: boolean): Promise<T & Stopped> {
-    return this.#inTurn(async () => {
+  standStill<T>(
+    look: (machine: Machine) => Promise<T> | T,
+    { end, calledOff }: { readonly end: boolean } & Pick<Asked, 'calledOff'>,
+  ): Promise<T & Stopped> {
+    const act = async (): Promise<T & Stopped> => {
       const run = this.#run;
       const since = performance.now();
       const machine = await run.ask((guest) => guest.stop());
       let ends = false;
       try {
         const result = await look(machine);
+        await breathe(); // What came meanwhile is heard.
+        calledOff.throwIfAborted();
         ends = end;
         return { ...result, stopped: performance.now() - since };
       } finally {
         // Whoever asked is answered before the run has ended.
         await run.ask((guest) => (ends ? guest.letGo() : guest.goOn()));
       }
+    };
+    return this.#inTurn(() => {
+      calledOff.throwIfAborted();
+      return this.#withheld(act);
     });
   }
 
@@ -198,6 +252,7 @@ export class Session {
           target.ended.then(() => gone(new InputError('the guest has ended')), gone);
           calledOff.addEventListener('abort', () => gone(calledOff.reason), { once: true });
         }),
+        NOT_THERE,
       );
       await this.#checkFeatures(incoming.features);
       const rounds = await this.#copy(incoming, { tell, calledOff });
@@ -241,18 +296,33 @@ export class Session {
     }
   }
 
+  /** Brings the rest of the guest, which stands still, to where it is awaited. @throws InputError if it does not arrive */
+  async #bring({ ram, written, ...rest }: Machine, to: Incoming, calledOff: AbortSignal): Promise<void> {
+    const write: Incoming['write'] = (start, bytes) => {
+      calledOff.throwIfAborted();
+      const taken = to.write(start, bytes);
+      return taken && within(STALL, taken, STALLED);
+    };
+    await (written ? copyPages(ram, written, { write }) : copyAll(ram, { write }));
+    // From here on it may come to run there.
+    calledOff.throwIfAborted();
+    await within(PATIENCE, Promise.resolve(to.takeUp(rest)), NOT_THERE);
+  }
+
   /** The run that takes up the guest, which stands still. */
-  async #land(machine: Machine, to: Destination, ahead: Ahead | undefined): Promise<Run> {
+  async #land(
+    machine: Machine,
+    to: Destination,
+    ahead: Ahead | undefined,
+    calledOff: AbortSignal,
+  ): Promise<Run> {
     const target = 'receive' in to ? ahead!.target : this.#begin(to.resume(machine));
     try {
-      if (ahead) {
-        const { ram, written, ...rest } = machine;
-        await (written ? copyPages(ram, written, ahead.incoming) : copyAll(ram, ahead.incoming));
-        await ahead.incoming.takeUp(rest);
-      }
+      if (ahead) await this.#bring(machine, ahead.incoming, calledOff);
       await within(
         PATIENCE,
         target.ask(() => {}),
+        NOT_THERE,
       );
       return target;
     } catch (error) {
@@ -262,19 +332,18 @@ export class Session {
 
   /**
    * Moves the guest to another run.
-   * @throws InputError if it could not be taken up there, or is called off before it stands still: it goes on where it was
+   * @throws InputError if it could not be taken up there, or is called off before all of it is there: it goes on where it was
    */
   move(to: Destination, asked: Asked): Promise<Moved> {
     return this.#inTurn(async () => {
       const source = this.#run;
       asked.calledOff.throwIfAborted();
       const ahead = await this.#goAhead(to, asked).catch(didNotGoOn);
-      this.#typed = [];
-      try {
+      return this.#withheld(async () => {
         const since = performance.now();
         const machine = await this.#stop(ahead);
         try {
-          this.#run = await this.#land(machine, to, ahead);
+          this.#run = await this.#land(machine, to, ahead, asked.calledOff);
         } catch (error) {
           await source.ask((guest) => guest.goOn());
           return didNotGoOn(error as Error);
@@ -282,32 +351,11 @@ export class Session {
         const stopped = performance.now() - since;
         await source.letGo();
         return { stopped, rounds: ahead?.rounds ?? [] };
-      } finally {
-        const typed = this.#typed;
-        this.#typed = undefined;
-        for (const bytes of typed) this.#run.input.write(bytes);
-        if (this.#closed) this.#run.input.end();
-      }
+      });
     });
   }
 }
 
 function didNotGoOn({ message }: Error): never {
   throw new InputError(`it did not go on there: ${message}`);
-}
-
-/** @throws InputError after `limit` milliseconds */
-async function within<T>(limit: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new InputError(`the guest does not run there after ${limit / 1000} s`)),
-      limit,
-    );
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

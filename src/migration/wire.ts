@@ -1,12 +1,12 @@
 /**
  * A guest on a wire: frames, each a head and its bytes. First comes the size of
- * its RAM, then pages of it, while the guest still runs if that can be, and at
- * last its state without RAM. What follows is not ours.
+ * its RAM, then pages of it, while the guest still runs if that can be, then its
+ * state without RAM; and at last, when that has been heard, that it runs there.
+ * What follows is not ours.
  *
  * Who may send is for whatever carries it to know.
  */
 
-import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { promisify } from 'node:util';
 import { crc32, deflate, deflateSync, inflate, inflateSync } from 'node:zlib';
@@ -15,9 +15,10 @@ import { decodeRecord, defineRecord, encodeRecord, type RecordOf } from '../elf/
 import { BLOCK_SIZE, PAGE_SIZE } from '../machine/ram.ts';
 import { MAX_MEMORY } from '../machine/virtual-pc.ts';
 import type { Incoming } from '../targets/target.ts';
+import { firstOf } from '../targets/waiting.ts';
 import { type GuestPhysical, guestPhysical } from '../x86/address.ts';
 
-export const FRAMES = { memory: 1, pages: 2, state: 3 } as const;
+export const FRAMES = { memory: 1, pages: 2, state: 3, heard: 4 } as const;
 
 export const FRAME = defineRecord('frame', 'Head of a frame; numbers are little-endian.', [
   ['kind', 'u32', 'FRAMES'],
@@ -56,6 +57,9 @@ export const memoryFrame = (ramSize: number): Uint8Array =>
 /** The head of a state of `length` bytes. */
 export const stateHead = (length: number): Uint8Array => head({ kind: FRAMES.state, length: BigInt(length) });
 
+/** It has been heard that the guest runs there. */
+export const heardFrame = (): Uint8Array => head({ kind: FRAMES.heard });
+
 /** Whole pages, at most BLOCK_SIZE bytes. */
 export async function pagesFrame(start: GuestPhysical, bytes: Uint8Array): Promise<Uint8Array> {
   const shorter = await deflated(bytes);
@@ -84,7 +88,10 @@ export class FrameReader {
         this.#size += chunk.length;
       } else if (this.#stream.readableEnded)
         throw new InputError('the connection was closed before all of the state had come');
-      else await news(this.#stream);
+      else
+        await firstOf(this.#stream, 'readable', 'end').catch(() => {
+          throw new InputError('the connection was lost');
+        });
     }
     const all = Buffer.concat(this.#chunks);
     this.#chunks = [all.subarray(count)];
@@ -110,8 +117,9 @@ export class FrameReader {
     } else if (kind === FRAMES.pages) {
       if (size === 0 || size > BLOCK_SIZE || size % PAGE_SIZE || length > size)
         wrong(`${size} bytes of pages`);
-    } else if (kind !== FRAMES.state) wrong(`frame of kind ${kind}`);
-    else if (length > LONGEST_STATE) wrong(`a state of ${length} bytes`);
+    } else if (kind === FRAMES.state) {
+      if (length > LONGEST_STATE) wrong(`a state of ${length} bytes`);
+    } else if (kind !== FRAMES.heard || length > 0) wrong(`frame of kind ${kind}`);
     return frame;
   }
 
@@ -135,14 +143,4 @@ async function whole(stored: Uint8Array, size: number, what: string): Promise<Ui
   const bytes = await inflated(stored, size).catch(() => undefined);
   if (bytes?.length !== size) throw new InputError(`${what} cannot be inflated to ${size} bytes`);
   return bytes;
-}
-
-/** Until there is something to read, or the end. */
-async function news(stream: Readable): Promise<void> {
-  const enough = new AbortController();
-  try {
-    await Promise.race(['readable', 'end'].map((event) => once(stream, event, enough)));
-  } finally {
-    enough.abort();
-  }
 }

@@ -22,6 +22,7 @@ import {
   stateAnswer,
 } from './command.ts';
 import type { RunningGuest, Written } from './target.ts';
+import { within } from './waiting.ts';
 
 export interface WedgeWire {
   /** To the wedge. */
@@ -37,6 +38,10 @@ export interface WedgeWire {
   /** The same for the log alone: once it has said `logged`. */
   log(words: string): Required<Written>;
 }
+
+/** Milliseconds that a wedge has to answer: it is heard when the guest idles or its timer ticks. */
+const PATIENCE = 30_000;
+const SILENT = `the guest does not come to its wedge: no answer for ${PATIENCE / 1000} s`;
 
 /** How a message of the wedge begins. */
 const MESSAGE = 'previrt: ';
@@ -82,17 +87,33 @@ export class WedgeGuest implements RunningGuest {
     );
   }
 
-  #ask<T>(command: Uint8Array, answer: (line: string) => T | undefined): Promise<T> {
+  /**
+   * @param late takes what is answered after all
+   * @throws InputError if no answer comes: until it does, nothing else can be asked
+   */
+  async #ask<T>(
+    command: Uint8Array,
+    answer: (line: string) => T | undefined,
+    late: (found: T) => void = () => {},
+  ): Promise<T> {
+    if (this.#awaited) throw new InputError(SILENT);
+    let take = late;
     const said = new Promise<T>((resolve) => {
+      take = resolve;
       this.#awaited = (line) => {
         const found = answer(line);
         if (found === undefined) return;
         this.#awaited = undefined;
-        resolve(found);
+        take(found);
       };
     });
     this.#wire.send(command);
-    return said;
+    try {
+      return await within(PATIENCE, said, SILENT);
+    } catch (error) {
+      take = late;
+      throw error;
+    }
   }
 
   async reburn(domains: readonly DomainName[]): Promise<Reburned> {
@@ -102,12 +123,25 @@ export class WedgeGuest implements RunningGuest {
   }
 
   async stop(): Promise<Machine> {
-    const answer = await this.#ask(STOP_COMMAND, stateAnswer);
+    const answer = await this.#ask(STOP_COMMAND, stateAnswer, (late) => {
+      if ('stopped' in late) void this.#goesOnAfterAll();
+    });
     if ('refused' in answer) throw new InputError(answer.refused);
     if (!('stopped' in answer)) throw new InputError('the wedge does not stand still');
-    const logged = this.#logs;
+    try {
+      return this.#wire.state(answer.stopped, this.#logs);
+    } catch (error) {
+      await this.#goesOnAfterAll();
+      throw error;
+    } finally {
+      this.#logs = false;
+    }
+  }
+
+  /** It has stopped, and that is of no use. */
+  async #goesOnAfterAll(): Promise<void> {
     this.#logs = false;
-    return this.#wire.state(answer.stopped, logged);
+    await this.goOn().catch(() => {}); // It has been told that something is wrong.
   }
 
   features(): Promise<Features> {

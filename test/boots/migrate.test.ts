@@ -4,6 +4,7 @@
  */
 
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   closeSync,
@@ -483,7 +484,7 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       );
       // The way breaks when it has said that it runs, before that is heard: it ends there, and goes on here.
       const lost = join(folder, 'lost');
-      const heard = "grep --line-buffered 'awaits a guest' >&2";
+      const heard = "grep --line-buffered 'awaits a guest\\|does not run here' >&2";
       const unheard = `timeout 5 cat | ${PREVIRT} resume - --control ${lost} 2>&1 >/dev/null | ${heard}`;
       await expect(through(unheard)).rejects.toThrow('it did not go on there');
       while (existsSync(lost)) await setTimeout(10);
@@ -496,6 +497,57 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       guest!.send(`${sums}\n`);
       await guest!.expect(expected, LIMIT);
       await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
+    'nowhere, if nobody hears that it runs there: it ends there by itself, before it goes on here',
+    async () => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, ['--cpu', 'pentium3']);
+      guest!.send('echo kept > /tmp/file\n');
+      await guest!.expect(/guest# /, LIMIT);
+      const [lost, enough] = ['lost', 'enough'].map((name) => join(folder, name)) as [string, string];
+      // The way there stays open, and nothing comes back of it but that it is awaited.
+      const there = `(cat <&3 & p=$!; while [ ! -e ${enough} ]; do sleep 0.1; done; kill $p)`;
+      const back = "2>&1 >/dev/null | grep --line-buffered 'awaits a guest' >&2";
+      const through = `exec 3<&0; ${there} | ${PREVIRT} resume - --control ${lost} ${back}`;
+      let answered = false;
+      const moved = request(control, { migrate: { through } })
+        .then(
+          () => 'moved',
+          (error: Error) => error.message,
+        )
+        .finally(() => {
+          answered = true;
+        });
+      await expect.poll(() => existsSync(lost), { timeout: LIMIT }).toBe(true);
+      await expect.poll(() => existsSync(lost), { timeout: LIMIT }).toBe(false);
+      expect(answered).toBe(false);
+      closeSync(openSync(enough, 'w'));
+      expect(await moved).toContain('it did not go on there');
+      await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
+    'to a file, again and again, while somebody types',
+    async () => {
+      const control = await start({ start: HOSTED, places: [], stay: 0 }, []);
+      guest!.send('head -n 400 > /tmp/typed; md5sum < /tmp/typed\n');
+      const lines = Array.from({ length: 400 }, (_, n) => `line ${n}\n`);
+      const typing = (async () => {
+        for (const line of lines) {
+          guest!.send(line);
+          await setTimeout(5);
+        }
+      })();
+      for (let time = 0; time < 6; time++)
+        await request(control, { snapshot: { file: join(folder, 'state'), compress: false } });
+      await typing;
+      const sum = createHash('md5').update(lines.join('')).digest('hex');
+      await guest!.expect(new RegExp(`^${sum}`, 'm'), LIMIT);
+      guest!.send(`${POWER_OFF[0]}\n`);
+      expect((await guest!.end(LIMIT)).status).toBe(RUN_STATUS.done);
     },
     TEST_LIMIT,
   );

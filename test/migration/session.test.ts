@@ -5,7 +5,7 @@
 
 import type { Readable } from 'node:stream';
 import { setImmediate as breathe } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { InputError } from '../../src/elf/input-error.ts';
 import type { Features } from '../../src/machine/features.ts';
 import { memoryRam, PAGE_SIZE } from '../../src/machine/ram.ts';
@@ -37,15 +37,20 @@ class Scene {
   /** The run in which the guest is executed. */
   where: string | undefined;
   /** Is told of each step before it is done. */
-  readonly #before: (step: Step) => void;
+  readonly #before: (step: Step) => Promise<void> | void;
 
-  constructor(before: (step: Step) => void = () => {}) {
+  constructor(before: (step: Step) => Promise<void> | void = () => {}) {
     this.#before = before;
   }
 
-  #step(step: Step): void {
+  /** What was read, and in which run. */
+  get read(): string[] {
+    return this.events.filter((event) => event.includes('reads'));
+  }
+
+  #step(step: Step): Promise<void> | void {
     this.events.push(step);
-    this.#before(step);
+    return this.#before(step);
   }
 
   #runsIn(name: string): void {
@@ -70,7 +75,9 @@ class Scene {
       end.resolve(1);
     };
     signal.addEventListener('abort', abort);
-    (console.input as Readable).on('data', (bytes) => this.events.push(`${name} reads ${bytes}`));
+    (console.input as Readable)
+      .on('data', (bytes) => this.events.push(`${name} reads ${bytes}`))
+      .on('end', () => this.events.push(`${name} reads no more`));
     let logs = 0;
     const guest: RunningGuest = {
       reburn: () => Promise.reject(new InputError('not here')),
@@ -121,7 +128,7 @@ class Scene {
           ready({
             features,
             write: async () => {
-              this.#step(this.events.includes('stop') ? 'rest' : 'page');
+              await this.#step(this.events.includes('stop') ? 'rest' : 'page');
               await breathe();
             },
             takeUp: () => {
@@ -190,11 +197,31 @@ describe('a guest that moves', () => {
       if (step === wanted) off.abort(new InputError('never mind'));
     });
     const moved = scene.session().move(scene.target(), asked(off.signal));
-    const stops = STEPS.indexOf(wanted) >= STEPS.indexOf('stop');
-    if (stops) await moved;
+    const at = STEPS.indexOf(wanted);
+    // Once its state is on the way, it may run there.
+    const lands = at >= STEPS.indexOf('state');
+    if (lands) await moved;
     else await expect(moved).rejects.toThrow('it did not go on there: never mind');
-    expect(scene.where).toBe(stops ? 'target' : 'source');
-    expect(scene.events.includes('stop')).toBe(stops);
+    expect(scene.where).toBe(lands ? 'target' : 'source');
+    expect(scene.events.includes('stop')).toBe(at >= STEPS.indexOf('stop'));
+    expect(scene.events.includes('source ends')).toBe(lands);
+  });
+
+  it('goes on at the source if nothing is taken any more where it goes', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const scene = new Scene((step) => {
+        if (step === 'rest') {
+          vi.advanceTimersByTimeAsync(60_000);
+          return new Promise(() => {});
+        }
+      });
+      const moved = scene.session().move(scene.target(), asked());
+      await expect(moved).rejects.toThrow('nothing of the guest was taken there for 30 s');
+      expect(scene.where).toBe('source');
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('reads what is typed meanwhile where it is then', async () => {
@@ -206,10 +233,88 @@ describe('a guest that moves', () => {
     await session.move(scene.target(), asked());
     session.type(Buffer.from('after'));
     await breathe();
-    expect(scene.events.filter((event) => event.includes('reads'))).toEqual([
-      'source reads before',
-      'target reads meanwhile',
-      'target reads after',
-    ]);
+    expect(scene.read).toEqual(['source reads before', 'target reads meanwhile', 'target reads after']);
+  });
+
+  it('reads what was typed, and its end, where it was, if it could not move', async () => {
+    const scene = new Scene((step) => {
+      if (step !== 'rest') return;
+      session.type(Buffer.from('meanwhile'));
+      session.type(undefined);
+      throw new InputError('no room');
+    });
+    const session = scene.session();
+    await expect(session.move(scene.target(), asked())).rejects.toThrow('no room');
+    await breathe();
+    expect(scene.read).toEqual(['source reads meanwhile', 'source reads no more']);
+  });
+
+  it('lets nobody type without end while it cannot read', async () => {
+    let room: Promise<unknown> | undefined;
+    const scene = new Scene((step) => {
+      if (step !== 'rest') return;
+      expect(session.type(Buffer.alloc(1000))).toBeUndefined();
+      room = session.type(Buffer.alloc(100_000));
+      expect(room).toBeDefined();
+    });
+    const session = scene.session();
+    await session.move(scene.target(), asked());
+    await room;
+  });
+});
+
+describe('a guest that stands still to be looked at', () => {
+  const looked = (scene: Scene, end: boolean, look: () => object, calledOff?: AbortSignal) =>
+    scene.session().standStill(look, { end, calledOff: asked(calledOff).calledOff });
+
+  it.each([true, false])('ends then: %s', async (end) => {
+    const scene = new Scene();
+    const { stopped } = await looked(scene, end, () => {
+      expect(scene.where).toBeUndefined();
+      return {};
+    });
+    expect(stopped).toBeGreaterThanOrEqual(0);
+    await breathe();
+    expect(scene.events).toEqual(['stop', end ? 'source ends' : 'source goes on']);
+  });
+
+  it('goes on if the look fails, or is called off, even if it was to end', async () => {
+    const failing = new Scene();
+    const failed = looked(failing, true, () => {
+      throw new InputError('no room');
+    });
+    await expect(failed).rejects.toThrow('no room');
+    expect(failing.where).toBe('source');
+
+    const off = new AbortController();
+    const scene = new Scene();
+    const look = (): object => {
+      off.abort(new InputError('never mind'));
+      return {};
+    };
+    await expect(looked(scene, true, look, off.signal)).rejects.toThrow('never mind');
+    expect(scene.where).toBe('source');
+  });
+
+  it('does not stand still for what was called off before its turn', async () => {
+    const off = new AbortController();
+    off.abort(new InputError('never mind'));
+    const scene = new Scene();
+    await expect(looked(scene, true, () => ({}), off.signal)).rejects.toThrow('never mind');
+    expect(scene.events).toEqual([]);
+  });
+
+  it('reads what is typed meanwhile when it goes on: its wedge waits for orders', async () => {
+    const scene = new Scene();
+    const session = scene.session();
+    const look = async () => {
+      session.type(Buffer.from('meanwhile'));
+      await breathe();
+      expect(scene.read).toEqual([]);
+      return {};
+    };
+    await session.standStill(look, { end: false, calledOff: asked().calledOff });
+    await breathe();
+    expect(scene.events).toEqual(['stop', 'source goes on', 'source reads meanwhile']);
   });
 });

@@ -2,8 +2,9 @@
 
 import { createReadStream } from 'node:fs';
 import { Socket } from 'node:net';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import type { GuestConsole } from '../target.ts';
+import { firstOf } from '../waiting.ts';
 import { writeOut } from '../write-out.ts';
 
 const CTRL_A = 1;
@@ -66,15 +67,33 @@ function inputOf(input: GuestConsole['input']): Readable {
   return input === 0 ? process.stdin : createReadStream('', { fd: input });
 }
 
+/** Takes bytes for the guest. What it returns is fulfilled when there is room for more, if there is none. */
+export type ToGuest = (bytes: Uint8Array) => Promise<unknown> | undefined;
+
+/** Writes to a program that the guest is in. */
+export function pour(stream: Writable | null, bytes: Uint8Array): Promise<unknown> | undefined {
+  if (!stream || stream.write(bytes)) return undefined;
+  return firstOf(stream, 'drain', 'close').catch(() => {}); // It has ended; that is seen elsewhere.
+}
+
 /** Connects the guest to the console; `toGuest` gets what is typed, `end` is called for the escape. */
-export function connect(console: GuestConsole, toGuest: (bytes: Uint8Array) => void, end: () => void): Wire {
+export function connect(console: GuestConsole, toGuest: ToGuest, end: () => void): Wire {
   const filter = console.terminal ? escapeFilter(end) : (bytes: Uint8Array) => bytes;
   const input = inputOf(console.input);
-  const onData = (bytes: Buffer): void => toGuest(filter(bytes));
+  let open = true;
+  const onData = (bytes: Buffer): void => {
+    const room = toGuest(filter(bytes));
+    // At a terminal the escape has to be seen.
+    if (!room || console.terminal) return;
+    input.pause();
+    void room.then(() => open && input.resume());
+  };
   input.on('data', onData as (chunk: Buffer | string) => void);
+  input.on('error', () => {}); // A terminal that is gone has no more to say.
   return {
     write: (bytes) => writeOut(console.output, bytes),
     close: () => {
+      open = false;
       input.off('data', onData as (chunk: Buffer | string) => void);
       input.pause();
       // A pipe that nobody closes would keep the process.

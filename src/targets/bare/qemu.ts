@@ -36,7 +36,7 @@ import {
 } from '../target.ts';
 import { wallTime } from '../wall-time.ts';
 import { writeOut } from '../write-out.ts';
-import { connect, panicWatch } from './console.ts';
+import { connect, panicWatch, pour } from './console.ts';
 import { unburnedKernel } from './image.ts';
 import { encodeStream, readStream } from './migration-stream.ts';
 import { payerOn } from './owed-ticks.ts';
@@ -198,7 +198,7 @@ async function execute(
   });
   const wire = connect(
     options.console,
-    (bytes) => void started.then(() => qemu.stdin.write(bytes)),
+    (bytes) => started.then(() => pour(qemu.stdin, bytes)),
     () => end(RUN_STATUS.done),
   );
   qemu.stdin.on('error', () => {}); // QEMU has ended; that is seen elsewhere.

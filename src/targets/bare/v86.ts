@@ -60,7 +60,10 @@ async function run(options: RunOptions): Promise<RunStatus> {
       };
       const wire = connect(
         options.console,
-        (bytes) => machine.serial_send_bytes(0, bytes),
+        (bytes) => {
+          machine.serial_send_bytes(0, bytes);
+          return undefined;
+        },
         () => end(RUN_STATUS.done),
       );
       const watch = panicWatch(panicPattern, (line) => {

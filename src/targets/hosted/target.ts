@@ -29,7 +29,7 @@ import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../.
 import { substituted } from '../../substitution/select.ts';
 import type { DomainName } from '../../x86/site-kinds.ts';
 import { awaiting } from '../awaiting.ts';
-import { connect } from '../bare/console.ts';
+import { connect, pour } from '../bare/console.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD, RAM_FD } from '../boot-layout.ts';
@@ -261,7 +261,7 @@ function connectCommands(
   // The wedge knows the escape.
   const wire = connect(
     { ...options.console, terminal: false },
-    (bytes) => stdin?.write(typed(bytes)),
+    (bytes) => pour(stdin, typed(bytes)),
     () => {},
   );
   return {

@@ -20,7 +20,7 @@ import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
 import { substituted } from '../../substitution/select.ts';
 import { awaiting } from '../awaiting.ts';
-import { connect } from '../bare/console.ts';
+import { connect, type ToGuest } from '../bare/console.ts';
 import { GO_ON_COMMAND, typed } from '../command.ts';
 import { qemuEnded, startQemu } from '../start-qemu.ts';
 import {
@@ -69,6 +69,8 @@ const SILENCE = 200;
 /** Bytes of input at a time, and milliseconds from one to the next. */
 const INPUT_PORTION = 32;
 const INPUT_INTERVAL = 10;
+/** Bytes of it that are kept until more is asked for. */
+const INPUT_KEPT = 4096;
 /** Milliseconds after which a domain that writes nothing may get input. */
 const INPUT_DELAY = 3000;
 /** Messages of Xen that are kept, and of these shown after a failure. */
@@ -176,15 +178,20 @@ class Input {
   #waiting = Buffer.alloc(0);
   #timer: NodeJS.Timeout | undefined;
   #open = false;
+  #room: (() => void)[] = [];
 
   constructor(send: (bytes: Uint8Array) => void) {
     this.#send = send;
   }
 
-  write(bytes: Uint8Array): void {
+  write: ToGuest = (bytes) => {
     this.#waiting = Buffer.concat([this.#waiting, bytes]);
     if (this.#open) this.#next();
-  }
+    if (this.#waiting.length <= INPUT_KEPT) return undefined;
+    return new Promise<void>((resolve) => {
+      this.#room.push(resolve);
+    });
+  };
 
   open(): void {
     this.#open = true;
@@ -200,6 +207,7 @@ class Input {
     if (this.#timer || this.#waiting.length === 0) return;
     this.#send(this.#waiting.subarray(0, INPUT_PORTION));
     this.#waiting = this.#waiting.subarray(INPUT_PORTION);
+    if (this.#waiting.length <= INPUT_KEPT) for (const resolve of this.#room.splice(0)) resolve();
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       if (this.#open) this.#next();
@@ -241,12 +249,13 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   const input = new Input((bytes) => qemu.stdin.write(bytes));
   /** Typed to a guest that is awaited, before it is there: the wedge that waits takes it for an order to go on. */
   let early: Uint8Array[] | undefined = run.ready && [];
-  const type = (bytes: Uint8Array): void => {
-    if (early) early.push(bytes);
-    else input.write(run.attach ? typed(bytes) : bytes);
+  const type: ToGuest = (bytes) => {
+    if (!early) return input.write(run.attach ? typed(bytes) : bytes);
+    early.push(bytes);
+    return undefined;
   };
   const goOn = (): void => {
-    input.write(GO_ON_COMMAND);
+    void input.write(GO_ON_COMMAND);
     const waiting = early ?? [];
     early = undefined;
     waiting.forEach(type);
@@ -257,7 +266,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     run.attach &&
     new WedgeGuest(
       {
-        send: (command) => input.write(command),
+        send: (command) => void input.write(command),
         domains: (asked) => substituted('xen', asked),
         state: (words, logged) => stoppedState(qemu.pid, words, memory, logged),
         log: (words) => loggedPages(qemu.pid, words, memory, ramSize),
