@@ -10,9 +10,9 @@ import {
   rmSync,
   statSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { writeFully } from '../machine/ram.ts';
 import { CliError, systemError } from './errors.ts';
 
 /** @throws CliError if it cannot be read. */
@@ -63,9 +63,7 @@ export function writeOutput(path: string, bytes: Uint8Array, mode = 0o644): void
   } catch (error) {
     throw systemError(error, 'write', path);
   }
-  replaceFile(path, mode, (file) => {
-    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
-  });
+  replaceFile(path, mode, (file) => writeFully(file, bytes, 0));
 }
 
 /** Waits until what has changed in a folder is on its disk. */

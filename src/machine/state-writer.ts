@@ -4,7 +4,7 @@
  * ELF header last, so that a file that was not finished is none.
  */
 
-import { ftruncateSync, writeSync } from 'node:fs';
+import { ftruncateSync } from 'node:fs';
 import { crc32, deflateSync } from 'node:zlib';
 import { viewOf, writeStruct } from '../elf/codec.ts';
 import type { FileHeader, Segment } from '../elf/image.ts';
@@ -14,7 +14,7 @@ import { ELF32_EHDR, ELF32_PHDR, ELFDATA2LSB, EM, ET, PT } from '../elf/structs.
 import { encodeEntries } from '../sites/patch-table.ts';
 import { coreNotes } from './core-registers.ts';
 import { type Mapping, ramMappings } from './paging.ts';
-import { mostRuns, nonZeroRuns, PAGE_SIZE, type Ram } from './ram.ts';
+import { mostRuns, nonZeroRuns, PAGE_SIZE, type Ram, writeFully } from './ram.ts';
 import type { Machine } from './state.ts';
 import { kernelSiteCount } from './state-blob.ts';
 import {
@@ -38,11 +38,6 @@ export interface WriteOptions {
 const MAX_SEGMENTS = 16_384;
 
 const PF = { X: 1, W: 2, R: 4 } as const;
-
-function writeFully(file: number, bytes: Uint8Array, position: number): void {
-  for (let done = 0; done < bytes.length; )
-    done += writeSync(file, bytes, done, bytes.length - done, position + done);
-}
 
 /** Writes what is not zero. Plain, each byte of RAM has its place; deflated, blocks lie close together. */
 function writeRam(file: number, ram: Ram, base: number, compress: boolean): RamBlock[] {

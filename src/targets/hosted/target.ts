@@ -3,16 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  closeSync,
-  existsSync,
-  openSync,
-  readFileSync,
-  statSync,
-  unlinkSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,7 +13,7 @@ import { linkOffset } from '../../machine/boot-plan.ts';
 import type { Features } from '../../machine/features.ts';
 import { LINUX_PANIC } from '../../machine/linux-boot.ts';
 import { pageSetSize } from '../../machine/page-set.ts';
-import { fileRam, type Ram, readFully } from '../../machine/ram.ts';
+import { fileRam, type Ram, readFully, writeFully } from '../../machine/ram.ts';
 import type { Machine } from '../../machine/state.ts';
 import type { WithoutRam } from '../../machine/state-blob.ts';
 import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
@@ -213,10 +204,7 @@ const teller =
 /** Pages that are written to the memory file of a wedge that awaits a guest. */
 const incoming = (features: Features, memory: MemoryFile, takeUp: Incoming['takeUp']): Incoming => ({
   features,
-  write: (start, bytes) => {
-    for (let done = 0; done < bytes.length; )
-      done += writeSync(memory.descriptor, bytes, done, bytes.length - done, start + done);
-  },
+  write: (start, bytes) => writeFully(memory.descriptor, bytes, start),
   takeUp,
 });
 
