@@ -17,6 +17,7 @@ import { type Mapping, ramMappings } from './paging.ts';
 import { mostRuns, nonZeroRuns, PAGE_SIZE, type Ram, writeFully } from './ram.ts';
 import type { Machine } from './state.ts';
 import { kernelSiteCount } from './state-blob.ts';
+import { checkLimits } from './state-limits.ts';
 import {
   CHECKSUMS,
   ENCODINGS,
@@ -132,7 +133,10 @@ const checksumNote = (notes: number, headers: number): Uint8Array =>
 
 const CHECKSUM_NOTE_SIZE = checksumNote(0, 0).length;
 
-/** Writes to an open, empty file. What goes wrong with the file is the system's error. */
+/**
+ * Writes to an open, empty file. What goes wrong with the file is the system's error.
+ * @throws InputError for a state that no reader would take
+ */
 export function writeStateFile(
   file: number,
   machine: Machine,
@@ -141,6 +145,7 @@ export function writeStateFile(
   const { state, ram } = machine;
   if (BigInt(ram.size) !== state.ram_size)
     throw new RangeError(`RAM of ${ram.size} bytes, and the state says ${state.ram_size}`);
+  checkLimits(state);
   const mappings = compress ? [] : chosen(ramMappings(state.cpu, ram));
   const notesOffset = ELF32_EHDR.size + (mappings.length + 1) * ELF32_PHDR.size;
   const known = stateNotes(machine);
