@@ -97,8 +97,10 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
     if (target.features) checkFeatures(machine.state.features, target.features);
     process.stderr.write(ageNote(machine.state));
     const lasting = { disk, elf, ramSize: machine.ram.size };
+    // What takes RAM from the file itself holds none of it here.
+    const whole = start && (!receive || machine.ram.file);
     process.exitCode = await hold(control, lasting, (surroundings) =>
-      start
+      whole
         ? start({ machine, elf, disk, domain, ...surroundings })
         : bringTo(receive!, { ...lasting, domain, ...surroundings }, (there) => bringWhole(machine, there)),
     );

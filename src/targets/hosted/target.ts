@@ -25,7 +25,7 @@ import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD, RAM_FD } from '../boot-layout.ts';
 import { GO_ON_COMMAND, typed } from '../command.ts';
-import { arrivedParts, awaitedParts, resumeParts } from '../resume-plan.ts';
+import { arrivedParts, awaitedParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
 import {
   domainsFor,
@@ -154,12 +154,12 @@ const lasting = (options: Pick<ResumeOptions, 'console' | 'attach' | 'counts'>, 
 async function resume(options: ResumeOptions): Promise<RunStatus> {
   const { machine } = options;
   const program = await buildHostedWedge();
-  const ramFd = machine.ram.file?.descriptor;
+  const { descriptor: ramFd, pieces: ramApart } = machine.ram.file!;
+  const ramSize = machine.ram.size;
   const disk = options.disk === undefined ? undefined : openDisk(options.disk);
-  const parts = resumeParts(machine, ramFd !== undefined);
+  const parts = { ...arrivedParts(machine, ramSize), ramApart };
   const bootFd = await anonymousFile(bootFile({ ...parts, ...lasting(options, disk) }));
   try {
-    const ramSize = machine.ram.size;
     return await execute(program, options, { bootFd, diskFd: disk?.fd, ramFd, ramSize, starts: false });
   } finally {
     closeSync(bootFd);
@@ -167,7 +167,9 @@ async function resume(options: ResumeOptions): Promise<RunStatus> {
   }
 }
 
-async function receive(options: ReceiveOptions): Promise<RunStatus> {
+async function receive(given: ReceiveOptions): Promise<RunStatus> {
+  // That it is there is told as a command is, even if none follows.
+  const options = { ...given, attach: given.attach ?? (() => {}) };
   const { ramSize } = options;
   const program = await buildHostedWedge();
   const disk = options.disk === undefined ? undefined : openDisk(options.disk);
@@ -211,6 +213,8 @@ const incoming = (features: Features, memory: MemoryFile, takeUp: Incoming['take
 /** The way in for commands, and their answers. */
 interface Commands {
   readonly guest: WedgeGuest;
+  /** All is there of a guest that is awaited. */
+  goOn(): void;
   close(): void;
 }
 
@@ -220,6 +224,7 @@ function connectCommands(
   child: ChildProcess,
   ramSize: number,
   starts: boolean,
+  awaited: boolean,
 ): Commands {
   const { stdin } = child;
   stdin?.on('error', () => {}); // The guest has ended; that is seen elsewhere.
@@ -246,14 +251,22 @@ function connectCommands(
   };
   const domains = (asked: readonly DomainName[]) => substituted('hosted', asked);
   const guest = new WedgeGuest({ send, domains, state, log }, options.attach!, starts);
+  /** Typed to a guest that is awaited, before it is there: the wedge that waits takes it for the order to go on. */
+  let early: Uint8Array[] | undefined = awaited ? [] : undefined;
+  const type = (bytes: Uint8Array): void => {
+    if (early) early.push(bytes);
+    else send(typed(bytes));
+  };
   // The wedge knows the escape.
-  const wire = connect(
-    { ...options.console, terminal: false },
-    (bytes) => stdin?.write(typed(bytes)),
-    () => {},
-  );
+  const wire = connect({ ...options.console, terminal: false }, type, () => {});
   return {
     guest,
+    goOn() {
+      send(GO_ON_COMMAND);
+      const waiting = early ?? [];
+      early = undefined;
+      waiting.forEach(type);
+    },
     close() {
       wire.close();
       memory.close();
@@ -301,7 +314,7 @@ async function execute(
     signal: options.signal,
     killSignal: 'SIGKILL',
   });
-  const commands = options.attach && connectCommands(options, child, ramSize, starts);
+  const commands = options.attach && connectCommands(options, child, ramSize, starts, awaited !== undefined);
   const symbolize = messageFilter(options.elf, options.told);
   const ram = new MemoryFile();
   const awaits =
@@ -311,7 +324,7 @@ async function execute(
         ram.open(memoryPath(child.pid, place), 'r+');
         const takeUp = (machine: WithoutRam): void => {
           awaited.state(machine);
-          child.stdin?.write(GO_ON_COMMAND);
+          commands?.goOn();
         };
         awaited.ready(incoming(features, ram, takeUp));
       },
@@ -344,4 +357,6 @@ async function execute(
   }
 }
 
-export const hostedTarget: Target = { name: 'hosted', check: hostedChecks, run, resume, receive };
+const prepare = async (): Promise<void> => void (await buildHostedWedge());
+
+export const hostedTarget: Target = { name: 'hosted', check: hostedChecks, prepare, run, resume, receive };
