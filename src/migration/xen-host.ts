@@ -18,13 +18,15 @@ const INTERVAL = 500;
 
 /** @throws InputError with what it says if it fails */
 function xl(...args: string[]): void {
-  const { error, status, stderr } = spawnSync('xl', args, {
+  const { error, status, signal, stderr } = spawnSync('xl', args, {
     stdio: ['ignore', 'ignore', 'pipe'],
     encoding: 'utf8',
   });
   if (error) throw new InputError('there is no xl here', "run this in the Xen host's initial domain");
   if (status !== 0)
-    throw new InputError(`xl ${args[0]}: ${stderr.trim().split('\n').at(-1) || `status ${status}`}`);
+    throw new InputError(
+      `xl ${args[0]}: ${stderr.trim().split('\n').at(-1) || (signal ? `ended by ${signal}` : `status ${status}`)}`,
+    );
 }
 
 /** The state in a core, from when the guest stands still, to `look`. */
