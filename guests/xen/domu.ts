@@ -6,7 +6,7 @@ import type { RunStatus } from '../../src/targets/target.ts';
 import { runXen, type XenRun } from '../../src/targets/xen/hypervisor.ts';
 import { xlConfig } from '../../src/targets/xen/xl-config.ts';
 import { cpioArchive } from '../linux/cpio.ts';
-import { buildDom0, DOM0_VERSION } from './dom0.ts';
+import { buildDom0, DOM0_VERSION, type Dom0 } from './dom0.ts';
 import { buildXen } from './hypervisor.ts';
 
 const MiB = 2 ** 20;
@@ -30,9 +30,14 @@ export interface DomURun
   readonly memory: number;
 }
 
+/** The initial domain with its Xen. */
+export async function buildToolstack(): Promise<{ readonly dom0: Dom0; readonly xen: string }> {
+  return { dom0: await buildDom0(), xen: await buildXen(DOM0_VERSION) };
+}
+
 /** @throws InputError if the domain cannot be started: with the toolstack's reason, in a line */
 export async function runDomU(run: DomURun): Promise<RunStatus> {
-  const dom0 = await buildDom0();
+  const { dom0, xen } = await buildToolstack();
   const file = (name: string, bytes: Uint8Array) =>
     ({ type: 'file', name: `guest/${name}`, mode: CONFIG_FILE_MODE, bytes }) as const;
   const config = xlConfig({
@@ -51,7 +56,7 @@ export async function runDomU(run: DomURun): Promise<RunStatus> {
     ...(run.initrd ? [file('initrd', run.initrd)] : []),
   ]);
   return runXen({
-    xen: await buildXen(DOM0_VERSION),
+    xen,
     kernel: dom0.kernel,
     initrd: Buffer.concat([await readFile(dom0.initramfs), gzipSync(archive, { level: 1 })]),
     commandLine: 'console=hvc0 loglevel=3 panic=1',

@@ -1,5 +1,5 @@
 /**
- * The control socket of a run: who can reach it may ask something of the guest.
+ * The control socket of a run: its owner may ask something of the guest.
  * A request is a line of JSON, an object with one member that names it; the
  * answer is one too, with what was done or an `error`. Lines before it that
  * have `progress` only say how far it is.
@@ -59,11 +59,18 @@ export async function openControl(path: string, answerer: Answerer): Promise<() 
     server.on('error', ({ message }) =>
       failed(new InputError(`${path}: ${message}`, 'take another path for --control')),
     );
-    server.listen(path, listening);
+    // Whoever can write to it may have commands run: nobody but its owner. It is made before `listen` returns.
+    const umask = process.umask(0o177);
+    try {
+      server.listen(path, listening);
+    } finally {
+      process.umask(umask);
+    }
   });
   return () => {
     server.close();
-    for (const socket of sockets) socket.end();
+    // A client that stays would keep the process.
+    for (const socket of sockets) socket.destroySoon();
     rmSync(path, { force: true });
   };
 }

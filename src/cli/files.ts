@@ -10,9 +10,10 @@ import {
   rmSync,
   statSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { writeFully } from '../machine/ram.ts';
+import { ENDING_SIGNALS } from '../migration/signals.ts';
 import { CliError, systemError } from './errors.ts';
 
 /** @throws CliError if it cannot be read. */
@@ -63,9 +64,7 @@ export function writeOutput(path: string, bytes: Uint8Array, mode = 0o644): void
   } catch (error) {
     throw systemError(error, 'write', path);
   }
-  replaceFile(path, mode, (file) => {
-    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
-  });
+  replaceFile(path, mode, (file) => writeFully(file, bytes, 0));
 }
 
 /** Waits until what has changed in a folder is on its disk. */
@@ -79,7 +78,25 @@ function syncFolder(path: string): void {
 }
 
 /**
- * The same for a file that `write` writes, by its descriptor.
+ * Until what it returns is called, no signal ends this process: that acts afterwards.
+ * Signals that somebody handles are theirs.
+ */
+function holdSignals(): () => void {
+  const held = ENDING_SIGNALS.filter((signal) => process.listenerCount(signal) === 0);
+  const letGo = (): void => {
+    for (const signal of held) process.off(signal, act);
+  };
+  const act = (signal: NodeJS.Signals): void => {
+    letGo();
+    process.kill(process.pid, signal);
+  };
+  for (const signal of held) process.on(signal, act);
+  // Node tells of a signal where it waits for events, which is between two of these.
+  return () => void setImmediate(() => setImmediate(letGo));
+}
+
+/**
+ * The same for a file that `write` writes, by its descriptor. Nothing but a file is replaced.
  * @param durable whether it is on its disk when this returns, whatever becomes of the host then
  * @throws CliError if it cannot be written, and what `write` throws; nothing is left behind.
  */
@@ -89,11 +106,14 @@ export function replaceFile(
   write: (file: number) => void,
   durable = false,
 ): void {
+  const letGo = holdSignals();
   let temporary: string | undefined;
   try {
     const existing = statOrUndefined(path);
     if (existing?.isDirectory())
       throw new CliError(`cannot write ${path}: is a directory`, 'give a file name');
+    if (existing && !existing.isFile())
+      throw new CliError(`cannot write ${path}: there is something that is no file`, 'give another name');
     const target = existing ? realpathSync(path) : path;
     const candidate = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`);
     const file = openSync(candidate, 'wx', existing ? existing.mode & 0o777 : mode);
@@ -111,5 +131,7 @@ export function replaceFile(
     if (temporary !== undefined) rmSync(temporary, { force: true });
     const missing = !statOrUndefined(dirname(path));
     throw systemError(error, 'write', path, missing ? `create ${dirname(path)} first` : undefined);
+  } finally {
+    letGo();
   }
 }

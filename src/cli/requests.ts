@@ -63,6 +63,8 @@ async function move(
   const target = await findTarget(name, version);
   if (!takesUp(target)) throw new InputError(`a guest cannot be taken up on ${name} ${version}`);
   const { resume, receive } = target;
+  // What is built then takes longer than the guest waits for.
+  await target.prepare?.({ domain });
   return session.move(
     receive
       ? { receive: (ready) => (surroundings) => receive({ ...surroundings, ...lasting, domain, ready }) }

@@ -11,7 +11,7 @@ import { bringTo, bringWhole } from '../migration/bring.ts';
 import { takesUp } from '../targets/target.ts';
 import { wallTime } from '../targets/wall-time.ts';
 import { arrive, checkDisk } from './arrive.ts';
-import { CliError, inPlace } from './errors.ts';
+import { CliError, inPlace, systemError } from './errors.ts';
 import { openInput } from './files.ts';
 import { hold } from './hold.ts';
 import { readKernel } from './kernel-file.ts';
@@ -55,12 +55,18 @@ fast for a while, until it is right; it is set forward by a day at most.`,
     .action(resume);
 }
 
-/** @throws InputError if anything in it is damaged */
-function readWhole(file: number): Machine {
-  const machine = readStateFile(file);
-  // The wedge takes RAM that lies there as it is by itself.
-  if (machine.ram.file) verifyRam(machine);
-  return machine;
+/** @throws CliError if it cannot be read, or anything in it is damaged */
+function readWhole(path: string, file: number): Machine {
+  try {
+    return inPlace(path, () => {
+      const machine = readStateFile(file);
+      // The wedge takes RAM that lies there as it is by itself.
+      if (machine.ram.file) verifyRam(machine);
+      return machine;
+    });
+  } catch (error) {
+    throw systemError(error, 'read', path);
+  }
 }
 
 /** Said of a state that is older than what the guest's clock makes up for. */
@@ -86,13 +92,15 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
   }
   const file = openInput(path);
   try {
-    const machine = inPlace(path, () => readWhole(file));
+    const machine = readWhole(path, file);
     checkDisk(machine, disk);
     if (target.features) checkFeatures(machine.state.features, target.features);
     process.stderr.write(ageNote(machine.state));
     const lasting = { disk, elf, ramSize: machine.ram.size };
+    // What takes RAM from the file itself holds none of it here.
+    const whole = start && (!receive || machine.ram.file);
     process.exitCode = await hold(control, lasting, (surroundings) =>
-      start
+      whole
         ? start({ machine, elf, disk, domain, ...surroundings })
         : bringTo(receive!, { ...lasting, domain, ...surroundings }, (there) => bringWhole(machine, there)),
     );

@@ -5,13 +5,14 @@ import { CliError } from './errors.ts';
 
 /** Xen itself is built from Debian's source when it is first wanted. */
 async function xen(version: '4.14' | '4.17' | '4.20'): Promise<Target> {
-  const [{ xenTarget }, { buildXen }, { DOM0_VERSION }, { runDomU }] = await Promise.all([
+  const [{ xenTarget }, { buildXen }, { DOM0_VERSION }, { buildToolstack, runDomU }] = await Promise.all([
     import('../targets/xen/target.ts'),
     import('../../guests/xen/hypervisor.ts'),
     import('../../guests/xen/dom0.ts'),
     import('../../guests/xen/domu.ts'),
   ]);
-  return xenTarget(() => buildXen(version), version === DOM0_VERSION ? runDomU : undefined);
+  const toolstack = version === DOM0_VERSION ? { build: buildToolstack, run: runDomU } : undefined;
+  return xenTarget(() => buildXen(version), toolstack);
 }
 
 /** Each target's machines by name; the first is the usual one. A target is loaded when it is wanted. */

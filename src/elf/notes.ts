@@ -33,11 +33,15 @@ interface NoteHeader {
   readonly n_type: number;
 }
 
-/** The notes of a segment; their bytes are not copied. @throws InputError if one does not end in it. */
+/** More than any file has that means well. */
+const MOST_NOTES = 4096;
+
+/** The notes of a segment; their bytes are not copied. @throws InputError if one does not end in it, or if there are too many. */
 export function decodeNotes(segment: Uint8Array): PlacedNote[] {
   const view = viewOf(segment);
   const notes: PlacedNote[] = [];
   for (let offset = 0; offset < segment.length; ) {
+    if (notes.length === MOST_NOTES) throw new InputError(`more than ${MOST_NOTES} notes`);
     const what = `note ${notes.length}`;
     const { n_namesz, n_descsz, n_type } = readStruct<NoteHeader>(ELF_NHDR, view, offset, what);
     const name = offset + ELF_NHDR.size;

@@ -11,9 +11,9 @@ export const pageSetSize = (ramSize: number): number => Math.ceil(ramSize / PAGE
 
 const has = (set: PageSet, page: number): boolean => ((set[page >> 3]! >> (page & 7)) & 1) !== 0;
 
-/** The pages of a set as ranges: ascending, apart from each other. */
-export function* rangesOf(set: PageSet): Generator<RamRange> {
-  const pages = set.length * 8;
+/** The pages of a set that are in RAM, as ranges: ascending, apart from each other. The last byte may have bits behind them. */
+export function* rangesOf(set: PageSet, ramSize: number): Generator<RamRange> {
+  const pages = Math.min(set.length * 8, ramSize / PAGE_SIZE);
   let first = -1;
   for (let page = 0; page <= pages; page++) {
     if (first < 0 && (page & 7) === 0 && set[page >> 3] === 0) {

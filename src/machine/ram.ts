@@ -3,7 +3,7 @@
  * lies. Nobody holds all of it.
  */
 
-import { readSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import { InputError } from '../elf/input-error.ts';
 import { type GuestPhysical, guestPhysical } from '../x86/address.ts';
 
@@ -45,16 +45,25 @@ export function checkRange(ram: { readonly size: number }, start: GuestPhysical,
     throw new RangeError(`0x${start.toString(16)}+0x${size.toString(16)} is not in RAM`);
 }
 
+/** Bytes that are read or written in one go at most: Node's limit is below 2 GiB. */
+const LARGEST_PIECE = 2 ** 30;
+
 /** Fills `into` from a file. @throws InputError if the file ends before. */
 export function readFully(file: number, into: Uint8Array, position: number, what: string): void {
   for (let done = 0; done < into.length; ) {
-    const count = readSync(file, into, done, into.length - done, position + done);
+    const count = readSync(file, into, done, Math.min(into.length - done, LARGEST_PIECE), position + done);
     if (count === 0)
       throw new InputError(
         `truncated: ${what} should lie at 0x${position.toString(16)}+0x${into.length.toString(16)}, the file ends at 0x${(position + done).toString(16)}`,
       );
     done += count;
   }
+}
+
+/** Writes all of `bytes` to a file. */
+export function writeFully(file: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length; )
+    done += writeSync(file, bytes, done, Math.min(bytes.length - done, LARGEST_PIECE), position + done);
 }
 
 /** RAM that lies in an open file as it is, a memfd for one. */

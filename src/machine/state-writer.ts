@@ -4,7 +4,7 @@
  * ELF header last, so that a file that was not finished is none.
  */
 
-import { ftruncateSync, writeSync } from 'node:fs';
+import { ftruncateSync } from 'node:fs';
 import { crc32, deflateSync } from 'node:zlib';
 import { viewOf, writeStruct } from '../elf/codec.ts';
 import type { FileHeader, Segment } from '../elf/image.ts';
@@ -14,9 +14,10 @@ import { ELF32_EHDR, ELF32_PHDR, ELFDATA2LSB, EM, ET, PT } from '../elf/structs.
 import { encodeEntries } from '../sites/patch-table.ts';
 import { coreNotes } from './core-registers.ts';
 import { type Mapping, ramMappings } from './paging.ts';
-import { mostRuns, nonZeroRuns, PAGE_SIZE, type Ram } from './ram.ts';
+import { mostRuns, nonZeroRuns, PAGE_SIZE, type Ram, writeFully } from './ram.ts';
 import type { Machine } from './state.ts';
 import { kernelSiteCount } from './state-blob.ts';
+import { checkLimits } from './state-limits.ts';
 import {
   CHECKSUMS,
   ENCODINGS,
@@ -38,11 +39,6 @@ export interface WriteOptions {
 const MAX_SEGMENTS = 16_384;
 
 const PF = { X: 1, W: 2, R: 4 } as const;
-
-function writeFully(file: number, bytes: Uint8Array, position: number): void {
-  for (let done = 0; done < bytes.length; )
-    done += writeSync(file, bytes, done, bytes.length - done, position + done);
-}
 
 /** Writes what is not zero. Plain, each byte of RAM has its place; deflated, blocks lie close together. */
 function writeRam(file: number, ram: Ram, base: number, compress: boolean): RamBlock[] {
@@ -137,7 +133,10 @@ const checksumNote = (notes: number, headers: number): Uint8Array =>
 
 const CHECKSUM_NOTE_SIZE = checksumNote(0, 0).length;
 
-/** Writes to an open, empty file. What goes wrong with the file is the system's error. */
+/**
+ * Writes to an open, empty file. What goes wrong with the file is the system's error.
+ * @throws InputError for a state that no reader would take
+ */
 export function writeStateFile(
   file: number,
   machine: Machine,
@@ -146,6 +145,7 @@ export function writeStateFile(
   const { state, ram } = machine;
   if (BigInt(ram.size) !== state.ram_size)
     throw new RangeError(`RAM of ${ram.size} bytes, and the state says ${state.ram_size}`);
+  checkLimits(state);
   const mappings = compress ? [] : chosen(ramMappings(state.cpu, ram));
   const notesOffset = ELF32_EHDR.size + (mappings.length + 1) * ELF32_PHDR.size;
   const known = stateNotes(machine);

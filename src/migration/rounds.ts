@@ -39,7 +39,7 @@ export async function copyAll(ram: Ram, to: Pick<Incoming, 'write'>): Promise<nu
 export async function copyPages(ram: Ram, pages: PageSet, to: Pick<Incoming, 'write'>): Promise<number> {
   const buffer = new Uint8Array(BLOCK_SIZE);
   let bytes = 0;
-  for (const { start, size } of rangesOf(pages))
+  for (const { start, size } of rangesOf(pages, ram.size))
     for (let done = 0; done < size; done += BLOCK_SIZE) {
       const block = buffer.subarray(0, Math.min(BLOCK_SIZE, size - done));
       ram.read(guestPhysical(start + done), block);

@@ -10,6 +10,7 @@ import { setTimeout } from 'node:timers/promises';
 import { InputError } from '../elf/input-error.ts';
 import type { Machine } from '../machine/state.ts';
 import { coreState, GuestRuns } from '../targets/xen/core.ts';
+import { ENDING_SIGNALS } from './signals.ts';
 
 /** Cores that are dumped at most until the guest stands still, and milliseconds from one to the next. */
 const ATTEMPTS = 20;
@@ -17,13 +18,15 @@ const INTERVAL = 500;
 
 /** @throws InputError with what it says if it fails */
 function xl(...args: string[]): void {
-  const { error, status, stderr } = spawnSync('xl', args, {
+  const { error, status, signal, stderr } = spawnSync('xl', args, {
     stdio: ['ignore', 'ignore', 'pipe'],
     encoding: 'utf8',
   });
   if (error) throw new InputError('there is no xl here', "run this in the Xen host's initial domain");
   if (status !== 0)
-    throw new InputError(`xl ${args[0]}: ${stderr.trim().split('\n').at(-1) || `status ${status}`}`);
+    throw new InputError(
+      `xl ${args[0]}: ${stderr.trim().split('\n').at(-1) || (signal ? `ended by ${signal}` : `status ${status}`)}`,
+    );
 }
 
 /** The state in a core, from when the guest stands still, to `look`. */
@@ -42,11 +45,16 @@ async function whenStill<T>(domain: string, core: string, look: (machine: Machin
   }
 }
 
-/** Lets the guest go on after an error. @throws the error, and why it does not go on if it does not */
-function goesOn(domain: string, error: Error): never {
+/**
+ * Lets the guest go on after an error.
+ * @param stands whether it stands still; else it may have been told to
+ * @throws the error, and why it does not go on if it does not
+ */
+function goesOn(domain: string, stands: boolean, error: Error): never {
   try {
     xl('sysrq', domain, 'G');
   } catch (another) {
+    if (!stands) throw error;
     throw new InputError(`${error.message}; and it still stands still: ${(another as Error).message}`);
   }
   throw error;
@@ -71,16 +79,20 @@ export async function standStillOnHost<T>(
   look: (machine: Machine) => T,
 ): Promise<T> {
   const work = mkdtempSync(join(folder, '.previrt-'));
-  // A Ctrl-C ends xl, and with it this, but not before the guest goes on.
+  // What a terminal sends ends xl, and with it this, but not before the guest goes on.
   const ignore = (): void => {};
-  process.on('SIGINT', ignore);
+  for (const signal of ENDING_SIGNALS) process.on(signal, ignore);
+  let stands = false;
   try {
     xl('sysrq', domain, 'S');
-    const result = await whenStill(domain, join(work, 'core'), look).catch((error) => goesOn(domain, error));
+    stands = true;
+    const result = await whenStill(domain, join(work, 'core'), look);
     xl('sysrq', domain, end ? 'Q' : 'G');
     return result;
+  } catch (error) {
+    return goesOn(domain, stands, error as Error);
   } finally {
     rmSync(work, { recursive: true, force: true });
-    process.off('SIGINT', ignore);
+    for (const signal of ENDING_SIGNALS) process.off(signal, ignore);
   }
 }

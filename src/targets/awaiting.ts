@@ -1,6 +1,7 @@
-/** The first words of a wedge that awaits a guest. */
+/** A wedge that awaits a guest: its first words, and what is typed meanwhile. */
 
 import type { Features } from '../machine/features.ts';
+import type { ToGuest } from './bare/console.ts';
 import { awaitsAnswer, featuresAnswer } from './command.ts';
 
 /**
@@ -31,5 +32,28 @@ export function awaiting(
       end();
       return `previrt: its memory cannot be written: ${(error as Error).message}\n`;
     }
+  };
+}
+
+/**
+ * Holds back what is typed to a guest that is awaited until it is there: the
+ * wedge that waits takes it for the order to go on.
+ */
+export function heldBack(
+  toGuest: ToGuest,
+  awaited: boolean,
+): { readonly type: ToGuest; readonly there: () => void } {
+  let early: Uint8Array[] | undefined = awaited ? [] : undefined;
+  return {
+    type: (bytes) => {
+      if (!early) return toGuest(bytes);
+      early.push(bytes);
+      return undefined;
+    },
+    there: () => {
+      const waiting = early ?? [];
+      early = undefined;
+      for (const bytes of waiting) void toGuest(bytes);
+    },
   };
 }

@@ -12,20 +12,7 @@ const NOWHERE = guestPhysical(0);
 /** No beginning: the machine state says where the guest stands. */
 export const NO_PLAN: BootPlan = { entry: NOWHERE, eax: 0, ebx: 0, esi: 0, esp: NOWHERE, chunks: [] };
 
-/** RAM without its pages that are zero. */
-function resumePlan({ ram }: Machine, apart: boolean): BootPlan {
-  const runs = apart ? [] : nonZeroRuns(ram);
-  const chunks = Array.from(runs, ({ start: address, bytes }) => ({
-    address,
-    bytes: bytes.slice(),
-  }));
-  return { ...NO_PLAN, chunks };
-}
-
-type Parts = Pick<
-  BootFileOptions,
-  'plan' | 'ramApart' | 'ramSize' | 'resumed' | 'sites' | 'linkOffset' | 'awaited'
->;
+type Parts = Pick<BootFileOptions, 'plan' | 'ramSize' | 'resumed' | 'sites' | 'linkOffset' | 'awaited'>;
 
 const EMPTY = { plan: NO_PLAN, sites: [], linkOffset: 0 };
 
@@ -40,11 +27,13 @@ export const arrivedParts = (machine: WithoutRam, ramSize: number): Parts => ({
 });
 
 /**
- * @param apart whether the wedge can take RAM from its file itself
+ * The same with RAM in it, without its pages that are zero.
  * @throws InputError if RAM cannot be read
  */
-export const resumeParts = (machine: Machine, apart = false): Parts => ({
-  ...arrivedParts(machine, machine.ram.size),
-  plan: resumePlan(machine, apart),
-  ramApart: apart ? machine.ram.file?.pieces : undefined,
-});
+export function resumeParts(machine: Machine): Parts {
+  const chunks = Array.from(nonZeroRuns(machine.ram), ({ start: address, bytes }) => ({
+    address,
+    bytes: bytes.slice(),
+  }));
+  return { ...arrivedParts(machine, machine.ram.size), plan: { ...NO_PLAN, chunks } };
+}

@@ -138,7 +138,15 @@ export interface Target {
   check(): Promise<readonly Check[]>;
   /** @throws InputError if image or options cannot be run here */
   run(options: RunOptions): Promise<RunStatus>;
-  /** Takes up a guest where it stands. @throws InputError if it cannot go on here */
+  /**
+   * Builds what has to be built once, so that a run then starts in time.
+   * @throws InputError if it cannot be
+   */
+  prepare?(options: Pick<RunOptions, 'domain'>): Promise<void>;
+  /**
+   * Takes up a guest where it stands; if it can be received too, one whose RAM lies in a file.
+   * @throws InputError if it cannot go on here
+   */
   resume?(options: ResumeOptions): Promise<RunStatus>;
   /** The same for one that comes when it is awaited, its memory first. */
   receive?(options: ReceiveOptions): Promise<RunStatus>;

@@ -4,7 +4,8 @@ import { writeSync } from 'node:fs';
 
 /**
  * Writes all of it, waiting where the other side has made a pipe non-blocking.
- * When nobody reads any more, nothing: a machine goes on without its screen.
+ * When nobody reads any more, or there is no room, nothing: a machine goes on
+ * without its screen.
  */
 export function writeOut(fd: number, what: Uint8Array | string): void {
   const bytes = typeof what === 'string' ? Buffer.from(what) : what;
@@ -12,8 +13,6 @@ export function writeOut(fd: number, what: Uint8Array | string): void {
     try {
       done += writeSync(fd, bytes, done);
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EPIPE') return;
-      if (code !== 'EAGAIN') throw error;
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
     }
 }

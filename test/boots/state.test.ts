@@ -74,6 +74,22 @@ describe.each([
   });
 
   it(
+    'a compressed one goes on, and reads what was typed before it was there',
+    async () => {
+      const guest = new Guest([at('second')], 'resume');
+      try {
+        guest.send('echo goes on com""pressed\n');
+        await guest.expect(/goes on compressed\r\n/, LIMIT);
+        guest.signal('SIGTERM');
+        expect(await guest.end(LIMIT)).toMatchObject({ left: [], orphans: [] });
+      } finally {
+        await guest.close();
+      }
+    },
+    LIMIT,
+  );
+
+  it(
     'an old one goes on at once, and its clock is right after a while',
     async () => {
       const ahead = aged(at('first'), at('old'), 600);

@@ -45,14 +45,15 @@ function machine(change: (ram: Uint8Array) => void = () => {}): Machine {
   };
 }
 
-const previrt = (...args: string[]) => {
-  const { status, stdout, stderr } = spawnSync(PREVIRT, ['state', ...args], {
+const run = (...args: string[]) => {
+  const { status, stdout, stderr } = spawnSync(PREVIRT, args, {
     cwd: folder.path,
     encoding: 'utf8',
     env: { ...process.env, PREVIRT_DEBUG: '' },
   });
   return { status, stdout, stderr };
 };
+const previrt = (...args: string[]) => run('state', ...args);
 
 let bytes: Uint8Array;
 beforeAll(() => {
@@ -129,5 +130,6 @@ it('refuses what is not in order with one line', () => {
   expect(refused('text')).toMatch(/^previrt: text: not a machine state file; .*\n$/);
   expect(refused('missing')).toBe('previrt: cannot read missing: no such file or directory\n');
   expect(refused('.')).toBe('previrt: cannot read .: is a directory\n');
+  expect(run('resume', '.').stderr).toBe('previrt: cannot read .: is a directory\n');
   expect(previrt('one', '--diff', 'damaged').stderr).toMatch(/^previrt: damaged: RAM block/);
 });

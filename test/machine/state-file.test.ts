@@ -69,3 +69,10 @@ it('reads any part of RAM, across blocks and zeros', () => {
     expect(() => stored.read((ram.length - 1) as never, new Uint8Array(2))).toThrow(RangeError);
   });
 });
+
+it('one that no reader would take is not written', () => {
+  const { state, ...rest } = machineOf(new Uint8Array(PAGE_SIZE));
+  const virtio_blk = { ...state.devices.virtio_blk, queue_size: 3 };
+  const machine = { ...rest, state: { ...state, devices: { ...state.devices, virtio_blk } } };
+  expect(() => folder.write('wrong', machine)).toThrow(/^note virtio_blk: queue_size cannot be 3$/);
+});

@@ -254,6 +254,14 @@ describe('is refused by name', () => {
       withNotes((notes) => [...notes, { owner: NOTE_OWNER, type: 99, bytes: new Uint8Array(4) }]),
       /type 99 is not known/,
     ],
+    [
+      'more notes than anybody has',
+      withNotes((notes) => [
+        ...notes,
+        ...Array<Note>(4096).fill({ owner: '', type: 0, bytes: new Uint8Array() }),
+      ]),
+      /^more than 4096 notes$/,
+    ],
     ['a long note', structure('uart16550', padded), /^note uart16550 has \d+ bytes, not 40$/],
     ['a short note', structure('cpu', (bytes) => bytes.slice(4)), /^note cpu has \d+ bytes/],
     [

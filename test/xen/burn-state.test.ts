@@ -10,6 +10,8 @@ import { memoryRam } from '../../src/machine/ram.ts';
 import type { Machine } from '../../src/machine/state.ts';
 import { WEDGE_BASE } from '../../src/substitution/entries.ts';
 import { machineIn } from '../../src/targets/xen/image.ts';
+import { resumedDomain } from '../../src/targets/xen/target.ts';
+import { guestPhysical } from '../../src/x86/address.ts';
 import { machineOf, PAGINGS, StateFolder } from '../machine/state-fixture.ts';
 
 const PREVIRT = join(import.meta.dirname, '..', '..', 'bin', 'previrt');
@@ -88,4 +90,22 @@ it('what cannot be', () => {
   expect(previrt('burn', 'cut', '--target', 'xen', '-o', 'guest').stderr).toMatch(
     /^previrt: cut: truncated: .*\n$/,
   );
+});
+
+it('more memory than can be handed over is refused before it is copied', () => {
+  const size = 1024 * MIB;
+  let most = 0;
+  const full: Machine['ram'] = {
+    size,
+    extents: [{ start: guestPhysical(0), size }],
+    read(_start, into) {
+      into.fill(1);
+      most = Math.max(most, process.memoryUsage().arrayBuffers);
+    },
+  };
+  const before = process.memoryUsage().arrayBuffers;
+  expect(() => resumedDomain(new Uint8Array(), { ...machine, ram: full }, [])).toThrow(
+    `the machine has ${size} bytes to begin with`,
+  );
+  expect(most - before).toBeLessThan(64 * MIB);
 });

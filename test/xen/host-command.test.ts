@@ -1,8 +1,19 @@
 /** `previrt snapshot --xl`, with an xl that only notes what it is told: what happens in which order, also if something fails. */
 
-import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { memoryRam } from '../../src/machine/ram.ts';
 import { allOf, machineOf, PAGINGS, StateFolder } from '../machine/state-fixture.ts';
@@ -13,12 +24,18 @@ const folder = new StateFolder();
 afterAll(() => folder.remove());
 
 const ram = new Uint8Array(4 * 2 ** 20).fill(7, 2 ** 20);
+/** Bytes of RAM that take a while to write. */
+const LARGE = 128 * 2 ** 20;
 const machine = { ...machineOf(ram, PAGINGS['pages of 4 MiB']!(ram)), ram: memoryRam(ram) };
 
-/** Its domains are files: the first core that is dumped is of a guest that still runs. */
+/**
+ * Its domains are files: the first core that is dumped is of a guest that still runs. `ends` has
+ * a signal and a command, at which a terminal ends xl and whoever has started it.
+ */
 const XL = `#!/bin/sh
 cd "$(dirname "$0")"
 echo "$@" >>told
+[ -e ends ] && read -r signal at <ends && case "$1 $3" in "$at"*) kill -"$signal" $PPID $$ ;; esac
 [ "$2" = guest ] || { echo "$2 is an invalid domain identifier" >&2; exit 1; }
 [ "$1" = dump-core ] || exit 0
 [ -e damaged ] && { head -c 5000 still >"$3"; exit 0; }
@@ -37,7 +54,7 @@ beforeAll(() => {
   spawnSync(PREVIRT, ['--help']); // makes the bundle
 }, 120_000);
 beforeEach(() => {
-  for (const name of ['told', 'dumped', 'damaged']) rmSync(join(host, name), { force: true });
+  for (const name of ['told', 'dumped', 'damaged', 'ends']) rmSync(join(host, name), { force: true });
   rmSync(folder.file('out'), { recursive: true, force: true });
   mkdirSync(folder.file('out'));
 });
@@ -83,6 +100,54 @@ it('no place for the file: it goes on', () => {
   expect(stderr).toMatch(/^previrt: cannot write .*state: is a directory; .*\n$/);
   expect(status).toBe(1);
   expect(told().at(-1)).toBe('sysrq guest G');
+});
+
+it.each(['INT', 'TERM', 'HUP'])(
+  'SIG%s ends it: not before the guest goes on, and nothing is left',
+  (signal) => {
+    for (const order of ['sysrq S', 'dump-core', 'sysrq Q']) {
+      writeFileSync(join(host, 'ends'), `${signal} ${order}\n`);
+      expect(previrt(['guest', '--xl', '--end', '-o', 'state'])).toMatchObject({
+        status: 1,
+        stderr: `previrt: xl ${order.split(' ')[0]}: ended by SIG${signal}\n`,
+      });
+      expect(told().at(-1)).toBe('sysrq guest G');
+      rmSync(join(host, 'told'));
+      expect(readdirSync(folder.file('out')).filter((name) => name !== 'state')).toEqual([]);
+    }
+  },
+);
+
+it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+  '%s while a state is written: it is written whole',
+  async (signal) => {
+    const large = new Uint8Array(LARGE);
+    for (let at = 0; at < LARGE; at += 4096) large.set([1, at >> 12, at >> 20], at);
+    writeFileSync(
+      join(host, 'large'),
+      coreOf(domainOf({ ...machineOf(large), ram: memoryRam(large) }, scrambled(1))),
+    );
+    const child = spawn(PREVIRT, ['snapshot', join(host, 'large'), '-o', 'state'], {
+      cwd: folder.file('out'),
+    });
+    const ended = once(child, 'exit');
+    while (readdirSync(folder.file('out')).length === 0) await setTimeout(1);
+    child.kill(signal);
+    expect(await ended).toEqual([null, signal]);
+    expect(readdirSync(folder.file('out'))).toEqual(['state']);
+    folder.read('out/state', (read) => expect(Buffer.compare(allOf(read), large)).toBe(0));
+  },
+);
+
+it('only a file is replaced', () => {
+  const core = join(host, 'still');
+  spawnSync('mkfifo', [folder.file('out/pipe')]);
+  expect(previrt([core, '-o', 'pipe'])).toEqual({
+    status: 1,
+    stdout: '',
+    stderr: `previrt: cannot write ${folder.file('out/pipe')}: there is something that is no file; give another name\n`,
+  });
+  expect(statSync(folder.file('out/pipe')).isFIFO()).toBe(true);
 });
 
 it('what cannot be', () => {

@@ -2,6 +2,9 @@
 
 import { createServer, type Socket } from 'node:net';
 
+/** What whoever waits for QEMU is told when it has ended. */
+export class QemuGone extends Error {}
+
 export interface Listener<Client> {
   /** Rejects if client and server cannot agree; stays pending if nobody ever connects. */
   readonly connected: Promise<Client>;

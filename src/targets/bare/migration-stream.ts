@@ -37,6 +37,8 @@ const MAX_RAM = MAX_MEMORY + 2 ** 28;
 const MAX_BLOCKS = 64;
 const MAX_SECTIONS = 256;
 const MAX_DESCRIPTION = 2 ** 20;
+/** Bytes at the stream's end that are searched for it: what Node says of places beyond 2 GiB is wrong. */
+const MAX_SEARCHED = 2 ** 30;
 
 export interface RamBlock {
   readonly name: string;
@@ -200,14 +202,15 @@ const DESCRIPTION_START = Buffer.from('{"page_size"');
  * @throws InputError if there is none
  */
 function findDescription(bytes: Uint8Array): string {
-  const whole = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  const start = whole.lastIndexOf(DESCRIPTION_START);
-  if (start < 5 || whole[start - 5] !== MARK.description)
+  const length = Math.min(bytes.length, MAX_SEARCHED);
+  const end = Buffer.from(bytes.buffer, bytes.byteOffset + bytes.length - length, length);
+  const start = end.lastIndexOf(DESCRIPTION_START);
+  if (start < 5 || end[start - 5] !== MARK.description)
     throw new InputError('QEMU stream: there is no description at its end', 'it may be truncated');
-  const size = whole.readUInt32BE(start - 4);
+  const size = end.readUInt32BE(start - 4);
   if (size > MAX_DESCRIPTION) throw new InputError(`QEMU stream: description has ${size} bytes`);
-  if (size > whole.length - start) throw new InputError('QEMU stream: description is truncated');
-  return whole.subarray(start, start + size).toString('utf8');
+  if (size > end.length - start) throw new InputError('QEMU stream: description is truncated');
+  return end.subarray(start, start + size).toString('utf8');
 }
 
 /**

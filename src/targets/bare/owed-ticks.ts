@@ -126,6 +126,8 @@ export class OwedTicks {
   readonly #payer: Payer;
   readonly #taken: TakenTicks;
   #account: Account | undefined;
+  /** Ticks that the guest has had while nobody counted them. */
+  #uncounted = 0n;
   #done = Promise.resolve();
   #stopped = false;
   /** The guest has had its ticks, or never counts any. */
@@ -142,15 +144,20 @@ export class OwedTicks {
     return new OwedTicks(payer);
   }
 
-  /** @param account of the guest, which goes on now */
-  pay(account: Account | undefined): void {
+  /** @param account of the guest, which goes on now; the one it had, if there is none */
+  pay(account = this.#account): void {
     this.#account = account;
     // Fails when QEMU has ended, which is seen elsewhere.
     this.#done = (account ? this.#follow(account) : this.#settle()).catch(() => {});
   }
 
+  /** Ticks. */
+  #owedAt(account: Account, time: bigint): bigint {
+    return account.due(time) - this.#uncounted - this.#taken.count();
+  }
+
   async #follow(account: Account): Promise<void> {
-    const owed = (): bigint => account.due(wallTime() - PATIENCE) - this.#taken.count();
+    const owed = (): bigint => this.#owedAt(account, wallTime() - PATIENCE);
     // A guest that sets its timer anew owes itself what it misses: no account holds for ever.
     let credit = owed() + (2n * SETTLED) / account.period;
     let good = wallTime();
@@ -184,11 +191,27 @@ export class OwedTicks {
    * For a guest that has stopped: the nanoseconds that it is still owed.
    * @param stoppedAt in nanoseconds, at which it did
    */
-  async close(stoppedAt: bigint): Promise<bigint> {
+  owed(stoppedAt: bigint): bigint {
     const account = this.#account;
-    const owed = account && !this.#settled ? account.due(stoppedAt) - this.#taken.count() : 0n;
+    if (!account || this.#settled) return 0n;
+    const ticks = this.#owedAt(account, stoppedAt);
+    return ticks > 0n ? ticks * account.period : 0n;
+  }
+
+  /**
+   * For a guest that has stopped, and whose state cannot be had: begins to count
+   * again. The account that it has is by wall time, so what passes until it goes
+   * on is in it.
+   */
+  async reopen(stoppedAt: bigint): Promise<void> {
+    if (this.#account && this.#settled) this.#uncounted = this.#account.due(stoppedAt) - this.#taken.count();
+    this.#settled = false;
+    this.#stopped = false;
+    await this.#payer.log(true);
+  }
+
+  async close(): Promise<void> {
     this.#taken.close();
     if (!this.#settled) await this.#payer.log(false);
-    return owed > 0n && account ? owed * account.period : 0n;
   }
 }

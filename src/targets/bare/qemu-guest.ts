@@ -1,6 +1,6 @@
 /** A guest on QEMU that runs: what can be asked of it, through QEMU's control socket and its migration stream. */
 
-import { readFileSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InputError } from '../../elf/input-error.ts';
@@ -14,6 +14,7 @@ import { ANNOUNCEMENTS, SITE_KINDS } from '../../x86/site-kinds.ts';
 import type { Reburned } from '../command.ts';
 import type { RunningGuest } from '../target.ts';
 import { wallTime } from '../wall-time.ts';
+import { endOfFile } from './end-of-file.ts';
 import { readStream } from './migration-stream.ts';
 import { accountOf, OwedTicks, type Payer } from './owed-ticks.ts';
 import { toMachineState } from './pc-state.ts';
@@ -64,19 +65,24 @@ async function migrated(qmp: Qmp): Promise<void> {
   }
 }
 
-/** The stream that a stopped QEMU writes, through a file in a folder. */
+/** The stream that a stopped QEMU writes, through a file in a folder, which is not left. */
 export async function writeStream(qmp: Qmp, folder: string): Promise<Uint8Array> {
   const file = join(folder, 'outgoing');
-  await qmp.execute('migrate-set-parameters', { 'max-bandwidth': BANDWIDTH });
-  await qmp.execute('migrate', { uri: `exec:cat > ${word(file)}` });
-  await migrated(qmp);
-  return readFileSync(file);
+  try {
+    await qmp.execute('migrate-set-parameters', { 'max-bandwidth': BANDWIDTH });
+    await qmp.execute('migrate', { uri: `exec:cat > ${word(file)}` });
+    await migrated(qmp);
+    return endOfFile(file);
+  } finally {
+    rmSync(file, { force: true });
+  }
 }
 
-/** Gives a stream in a file to a QEMU that waits for it (`-incoming defer`). */
+/** Gives a stream in a file, which is not left, to a QEMU that waits for it (`-incoming defer`). */
 export async function takeStream(qmp: Qmp, file: string): Promise<void> {
   await qmp.execute('migrate-incoming', { uri: `exec:cat ${word(file)}` });
   await migrated(qmp);
+  rmSync(file);
 }
 
 /** What a guest on QEMU is reached by. */
@@ -117,16 +123,18 @@ export class QemuGuest implements RunningGuest {
     await qmp.execute('stop');
     // QEMU sends the event as the clocks stop, and answers when the disk has been flushed.
     const stoppedAt = qmp.eventTime('STOP') ?? wallTime();
-    const owed = (await this.#ticks?.close(stoppedAt)) ?? 0n;
-    this.#ticks = undefined;
+    const owed = this.#ticks?.owed(stoppedAt) ?? 0n;
     const { linkOffset, features } = this.#known;
     const stopped = { wallTime: stoppedAt, owed, linkOffset, features };
     try {
       const stream = readStream(await writeStream(qmp, folder));
       const machine = toMachineState(stream, stopped);
       this.#stopped = machine.state;
+      await this.#ticks?.close();
+      this.#ticks = undefined;
       return { ...machine, sites: [...this.#known.sites, ...modulesOf(machine, this.#known)] };
     } catch (error) {
+      if (!this.#stopped) await this.#ticks?.reopen(stoppedAt);
       await this.goOn();
       throw error;
     }
@@ -134,11 +142,11 @@ export class QemuGuest implements RunningGuest {
 
   async goOn(): Promise<void> {
     const { qmp, payer } = this.#machinery;
-    const ticks = this.#stopped && (await OwedTicks.open(payer));
+    const stopped = this.#stopped;
+    if (stopped) this.#ticks = await OwedTicks.open(payer);
     await qmp.execute('cont');
     const resumedAt = qmp.eventTime('RESUME') ?? wallTime();
-    if (this.#stopped) ticks?.pay(accountOf(this.#stopped, resumedAt));
-    this.#ticks = ticks;
+    this.#ticks?.pay(stopped && accountOf(stopped, resumedAt));
     this.#stopped = undefined;
   }
 

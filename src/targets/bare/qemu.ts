@@ -4,7 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,6 +17,7 @@ import { linkOffset } from '../../machine/boot-plan.ts';
 import { featuresWith } from '../../machine/features.ts';
 import { firmware } from '../../machine/firmware.ts';
 import { LINUX_PANIC } from '../../machine/linux-boot.ts';
+import { writeFully } from '../../machine/ram.ts';
 import { type Machine, PROCESSORS } from '../../machine/state.ts';
 import { DISK_SLOT } from '../../machine/virtual-pc.ts';
 import { readAllSites } from '../../sites/embedded.ts';
@@ -37,7 +38,9 @@ import {
 import { wallTime } from '../wall-time.ts';
 import { writeOut } from '../write-out.ts';
 import { connect, panicWatch, pour } from './console.ts';
+import { endOfFile } from './end-of-file.ts';
 import { unburnedKernel } from './image.ts';
+import { QemuGone } from './listen.ts';
 import { encodeStream, readStream } from './migration-stream.ts';
 import { payerOn } from './owed-ticks.ts';
 import { toStream } from './pc-state.ts';
@@ -123,8 +126,10 @@ export async function machineOptions(
   return args;
 }
 
-/** What QEMU writes to its log when a fault cannot be delivered: the processor shuts down, and the PC resets. */
+/** What QEMU writes to its log when a fault cannot be delivered: the processor shuts down, and the PC resets, which ends QEMU. */
 const TRIPLE_FAULT = 'Triple fault';
+/** Bytes of the log in which that is then: at most the registers and some interrupts are behind it. Before may be a day's ticks. */
+const LOG_END = 0x1_0000;
 
 /** What a machine begins with. */
 interface Beginning extends Pick<RunOptions, 'memory' | 'disk'> {
@@ -144,8 +149,9 @@ async function incoming(folder: string, options: readonly string[], machine: Mac
   const socket = join(folder, 'template.qmp');
   const control = await listenForQmp(socket);
   const qemu = startQemu(QEMU, [...options, '-qmp', `unix:${quote(socket)}`, '-S']);
+  const ended = qemuEnded(qemu, QEMU);
   try {
-    const gone = qemuEnded(qemu, QEMU).then((): never => {
+    const gone = ended.then((): never => {
       throw new InputError(`${QEMU} does not start`);
     });
     const template = readStream(
@@ -154,14 +160,20 @@ async function incoming(folder: string, options: readonly string[], machine: Mac
     const file = join(folder, 'incoming');
     const descriptor = openSync(file, 'wx', 0o600);
     try {
-      for (const bytes of encodeStream(toStream(template, machine, wallTime()))) writeSync(descriptor, bytes);
+      let position = 0;
+      for (const bytes of encodeStream(toStream(template, machine, wallTime()))) {
+        writeFully(descriptor, bytes, position);
+        position += bytes.length;
+      }
     } finally {
       closeSync(descriptor);
     }
     return file;
   } finally {
-    qemu.removeAllListeners('close').kill('SIGKILL');
+    qemu.kill('SIGKILL');
     control.close();
+    // Before that it holds the disk.
+    await ended.catch(() => {});
   }
 }
 
@@ -213,7 +225,7 @@ async function execute(
   options.signal.addEventListener('abort', abort, { once: true });
   if (options.signal.aborted) abort();
   /** Why the guest does not go on here. */
-  let failure: InputError | undefined;
+  let failure: unknown;
   control.connected
     .then(async (qmp) => {
       const machinery = {
@@ -233,7 +245,7 @@ async function execute(
       end(RUN_STATUS.done);
     })
     .catch((error: unknown) => {
-      if (!(error instanceof InputError)) return; // QEMU has ended; that is seen elsewhere.
+      if (error instanceof QemuGone || status !== undefined) return; // QEMU has ended; that is seen elsewhere.
       failure = error;
       end(RUN_STATUS.host);
     });
@@ -247,10 +259,10 @@ async function execute(
     control.close();
     lines.close();
   }
-  if (failure) throw failure;
+  if (failure !== undefined) throw failure;
   if (status !== undefined) return status;
   if (qemu.signalCode) throw new InputError(`${QEMU} was ended by ${qemu.signalCode}`);
-  if (!readFileSync(log, 'latin1').includes(TRIPLE_FAULT)) return RUN_STATUS.done;
+  if (!Buffer.from(endOfFile(log, LOG_END)).includes(TRIPLE_FAULT)) return RUN_STATUS.done;
   say('the guest crashed: a triple fault');
   return RUN_STATUS.crash;
 }

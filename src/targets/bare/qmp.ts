@@ -2,7 +2,8 @@
 
 import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import { type Listener, listenFor } from './listen.ts';
+import { InputError } from '../../elf/input-error.ts';
+import { type Listener, listenFor, QemuGone } from './listen.ts';
 
 /** What QEMU sends: its greeting and its events have no id. */
 interface Message {
@@ -35,7 +36,7 @@ export class Qmp {
       .on('error', () => {})
       .on('line', (line) => this.#receive(line));
     socket.on('close', () => {
-      for (const { reject } of this.#waiting.values()) reject(new Error(CLOSED));
+      for (const { reject } of this.#waiting.values()) reject(new QemuGone(CLOSED));
       this.#waiting.clear();
     });
   }
@@ -47,16 +48,16 @@ export class Qmp {
     const waiting = id === undefined ? undefined : this.#waiting.get(id);
     if (id === undefined || !waiting) return;
     this.#waiting.delete(id);
-    if (error) waiting.reject(new Error(error.desc));
+    if (error) waiting.reject(new InputError(error.desc));
     else waiting.resolve(value);
   }
 
-  /** @throws Error with QEMU's reason if it refuses, or if it has ended */
+  /** @throws InputError with QEMU's reason if it refuses, QemuGone if it has ended */
   execute(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
     const id = ++this.#last;
     return new Promise((resolve, reject) => {
       if (this.#socket.destroyed) {
-        reject(new Error(CLOSED));
+        reject(new QemuGone(CLOSED));
         return;
       }
       this.#waiting.set(id, { resolve, reject });

@@ -5,7 +5,8 @@
 
 import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import { type Listener, listenFor } from './listen.ts';
+import { InputError } from '../../elf/input-error.ts';
+import { type Listener, listenFor, QemuGone } from './listen.ts';
 
 const CLOSED = 'QEMU closed its socket for tests';
 
@@ -27,21 +28,21 @@ export class Qtest {
       .on('error', () => {})
       .on('line', (line) => this.#waiting.shift()?.resolve(line));
     socket.on('close', () => {
-      for (const { reject } of this.#waiting.splice(0)) reject(new Error(CLOSED));
+      for (const { reject } of this.#waiting.splice(0)) reject(new QemuGone(CLOSED));
     });
   }
 
-  /** @throws Error if QEMU refuses, or if it has ended */
+  /** @throws InputError if QEMU refuses, QemuGone if it has ended */
   async #execute(command: string): Promise<void> {
     const answer = await new Promise<string>((resolve, reject) => {
       if (this.#socket.destroyed) {
-        reject(new Error(CLOSED));
+        reject(new QemuGone(CLOSED));
         return;
       }
       this.#waiting.push({ resolve, reject });
       this.#socket.write(`${command}\n`);
     });
-    if (!answer.startsWith('OK')) throw new Error(`${answer} after ${command}`);
+    if (!answer.startsWith('OK')) throw new InputError(`${answer} after ${command}`);
   }
 
   /**

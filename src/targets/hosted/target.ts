@@ -3,16 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  closeSync,
-  existsSync,
-  openSync,
-  readFileSync,
-  statSync,
-  unlinkSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,19 +13,19 @@ import { linkOffset } from '../../machine/boot-plan.ts';
 import type { Features } from '../../machine/features.ts';
 import { LINUX_PANIC } from '../../machine/linux-boot.ts';
 import { pageSetSize } from '../../machine/page-set.ts';
-import { fileRam, type Ram, readFully } from '../../machine/ram.ts';
+import { fileRam, type Ram, readFully, writeFully } from '../../machine/ram.ts';
 import type { Machine } from '../../machine/state.ts';
 import type { WithoutRam } from '../../machine/state-blob.ts';
 import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../../substitution/burn-info.ts';
 import { substituted } from '../../substitution/select.ts';
 import type { DomainName } from '../../x86/site-kinds.ts';
-import { awaiting } from '../awaiting.ts';
+import { awaiting, heldBack } from '../awaiting.ts';
 import { connect, pour } from '../bare/console.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD, RAM_FD } from '../boot-layout.ts';
 import { GO_ON_COMMAND, typed } from '../command.ts';
-import { arrivedParts, awaitedParts, resumeParts } from '../resume-plan.ts';
+import { arrivedParts, awaitedParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
 import {
   domainsFor,
@@ -163,12 +154,12 @@ const lasting = (options: Pick<ResumeOptions, 'console' | 'attach' | 'counts'>, 
 async function resume(options: ResumeOptions): Promise<RunStatus> {
   const { machine } = options;
   const program = await buildHostedWedge();
-  const ramFd = machine.ram.file?.descriptor;
+  const { descriptor: ramFd, pieces: ramApart } = machine.ram.file!;
+  const ramSize = machine.ram.size;
   const disk = options.disk === undefined ? undefined : openDisk(options.disk);
-  const parts = resumeParts(machine, ramFd !== undefined);
+  const parts = { ...arrivedParts(machine, ramSize), ramApart };
   const bootFd = await anonymousFile(bootFile({ ...parts, ...lasting(options, disk) }));
   try {
-    const ramSize = machine.ram.size;
     return await execute(program, options, { bootFd, diskFd: disk?.fd, ramFd, ramSize, starts: false });
   } finally {
     closeSync(bootFd);
@@ -176,7 +167,9 @@ async function resume(options: ResumeOptions): Promise<RunStatus> {
   }
 }
 
-async function receive(options: ReceiveOptions): Promise<RunStatus> {
+async function receive(given: ReceiveOptions): Promise<RunStatus> {
+  // That it is there is told as a command is, even if none follows.
+  const options = { ...given, attach: given.attach ?? (() => {}) };
   const { ramSize } = options;
   const program = await buildHostedWedge();
   const disk = options.disk === undefined ? undefined : openDisk(options.disk);
@@ -213,16 +206,15 @@ const teller =
 /** Pages that are written to the memory file of a wedge that awaits a guest. */
 const incoming = (features: Features, memory: MemoryFile, takeUp: Incoming['takeUp']): Incoming => ({
   features,
-  write: (start, bytes) => {
-    for (let done = 0; done < bytes.length; )
-      done += writeSync(memory.descriptor, bytes, done, bytes.length - done, start + done);
-  },
+  write: (start, bytes) => writeFully(memory.descriptor, bytes, start),
   takeUp,
 });
 
 /** The way in for commands, and their answers. */
 interface Commands {
   readonly guest: WedgeGuest;
+  /** All is there of a guest that is awaited. */
+  goOn(): void;
   close(): void;
 }
 
@@ -232,6 +224,7 @@ function connectCommands(
   child: ChildProcess,
   ramSize: number,
   starts: boolean,
+  awaited: boolean,
 ): Commands {
   const { stdin } = child;
   stdin?.on('error', () => {}); // The guest has ended; that is seen elsewhere.
@@ -258,14 +251,15 @@ function connectCommands(
   };
   const domains = (asked: readonly DomainName[]) => substituted('hosted', asked);
   const guest = new WedgeGuest({ send, domains, state, log }, options.attach!, starts);
+  const { type, there } = heldBack((bytes) => pour(stdin, typed(bytes)), awaited);
   // The wedge knows the escape.
-  const wire = connect(
-    { ...options.console, terminal: false },
-    (bytes) => pour(stdin, typed(bytes)),
-    () => {},
-  );
+  const wire = connect({ ...options.console, terminal: false }, type, () => {});
   return {
     guest,
+    goOn() {
+      send(GO_ON_COMMAND);
+      there();
+    },
     close() {
       wire.close();
       memory.close();
@@ -313,7 +307,7 @@ async function execute(
     signal: options.signal,
     killSignal: 'SIGKILL',
   });
-  const commands = options.attach && connectCommands(options, child, ramSize, starts);
+  const commands = options.attach && connectCommands(options, child, ramSize, starts, awaited !== undefined);
   const symbolize = messageFilter(options.elf, options.told);
   const ram = new MemoryFile();
   const awaits =
@@ -323,7 +317,7 @@ async function execute(
         ram.open(memoryPath(child.pid, place), 'r+');
         const takeUp = (machine: WithoutRam): void => {
           awaited.state(machine);
-          child.stdin?.write(GO_ON_COMMAND);
+          commands?.goOn();
         };
         awaited.ready(incoming(features, ram, takeUp));
       },
@@ -356,4 +350,6 @@ async function execute(
   }
 }
 
-export const hostedTarget: Target = { name: 'hosted', check: hostedChecks, run, resume, receive };
+const prepare = async (): Promise<void> => void (await buildHostedWedge());
+
+export const hostedTarget: Target = { name: 'hosted', check: hostedChecks, prepare, run, resume, receive };

@@ -19,7 +19,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
 import { substituted } from '../../substitution/select.ts';
-import { awaiting } from '../awaiting.ts';
+import { awaiting, heldBack } from '../awaiting.ts';
 import { connect, type ToGuest } from '../bare/console.ts';
 import { GO_ON_COMMAND, typed } from '../command.ts';
 import { qemuEnded, startQemu } from '../start-qemu.ts';
@@ -247,18 +247,13 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     qemu.kill('SIGKILL');
   };
   const input = new Input((bytes) => qemu.stdin.write(bytes));
-  /** Typed to a guest that is awaited, before it is there: the wedge that waits takes it for an order to go on. */
-  let early: Uint8Array[] | undefined = run.ready && [];
-  const type: ToGuest = (bytes) => {
-    if (!early) return input.write(run.attach ? typed(bytes) : bytes);
-    early.push(bytes);
-    return undefined;
-  };
+  const { type, there } = heldBack(
+    (bytes) => input.write(run.attach ? typed(bytes) : bytes),
+    run.ready !== undefined,
+  );
   const goOn = (): void => {
     void input.write(GO_ON_COMMAND);
-    const waiting = early ?? [];
-    early = undefined;
-    waiting.forEach(type);
+    there();
   };
   const terminal = connect(run.console, type, () => order(RUN_STATUS.done));
   const memory = new MemoryFile();

@@ -118,6 +118,15 @@ const DOMAIN_SECTION = '.previrt.xen';
 /** Lowest address that the prepared machine may begin at: Xen's builder wants it in the upper gibibyte. */
 const LOWEST = 0xc000_0000;
 
+/** @throws InputError if a machine of so many bytes cannot be handed over */
+export function checkHandedOver(size: number): void {
+  if (WEDGE_BASE - size < LOWEST)
+    throw new InputError(
+      `the machine has ${size} bytes to begin with, ${WEDGE_BASE - LOWEST} can be handed over`,
+      'take a smaller initrd, or a guest with less memory in use',
+    );
+}
+
 type MachineOptions = Omit<BootFileOptions, 'escape' | 'alignment'>;
 
 /** The prepared machine with its last word, which tells the wedge where it begins. */
@@ -125,12 +134,8 @@ function preparedMachine(options: MachineOptions): { base: GuestVirtual; bytes: 
   const plan = { ...options.plan, chunks: wholePages(options.plan.chunks) };
   const boot = bootFile({ ...options, plan, escape: false, alignment: PAGE });
   const size = pageUp(boot.length + 4);
+  checkHandedOver(size);
   const base = WEDGE_BASE - size;
-  if (base < LOWEST)
-    throw new InputError(
-      `the machine has ${size} bytes to begin with, ${WEDGE_BASE - LOWEST} can be handed over`,
-      'take a smaller initrd, or a guest with less memory in use',
-    );
   const bytes = new Uint8Array(size);
   bytes.set(boot);
   viewOf(bytes).setUint32(size - 4, base, true);

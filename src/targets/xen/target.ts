@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { parseElf } from '../../elf/image.ts';
 import { InputError } from '../../elf/input-error.ts';
 import { LINUX_PANIC } from '../../machine/linux-boot.ts';
+import { nonZeroRuns } from '../../machine/ram.ts';
 import type { Machine } from '../../machine/state.ts';
 import { type BurnChoice, prepareBurn } from '../../substitution/burn.ts';
 import { readBurnInfo } from '../../substitution/burn-info.ts';
@@ -23,7 +24,7 @@ import {
 } from '../target.ts';
 import { buildXenWedge } from './build.ts';
 import { runXen, type XenRun } from './hypervisor.ts';
-import { domainMemory, machineIn, resumeImage, xenImage } from './image.ts';
+import { checkHandedOver, domainMemory, machineIn, resumeImage, xenImage } from './image.ts';
 
 /** What a domain is started from. */
 export interface XenDomain
@@ -129,17 +130,22 @@ export async function prepareDomain(options: RunOptions): Promise<XenDomain> {
  * The file of a domain that takes up a guest, for a Xen host.
  * @throws InputError if it is too large to be handed over
  */
-export const resumedDomain = (
+export function resumedDomain(
   wedge: Uint8Array,
   machine: Machine,
   domains: readonly DomainName[],
-): Uint8Array =>
-  resumeImage(wedge, {
+): Uint8Array {
+  // Before anything is copied.
+  let size = 0;
+  for (const { bytes } of nonZeroRuns(machine.ram)) size += bytes.length;
+  checkHandedOver(size);
+  return resumeImage(wedge, {
     ...resumeParts(machine),
     domains: substituted('xen', domains),
     panicPattern: LINUX_PANIC,
     commands: false,
   });
+}
 
 /** A domain that awaits a guest. */
 async function prepareReceive({ ramSize, ready, elf, ...options }: ReceiveOptions): Promise<XenDomain> {
@@ -176,13 +182,21 @@ async function check(): Promise<readonly Check[]> {
   ];
 }
 
-/** How a prepared domain is run. */
-export type DomainRunner = (domain: XenDomain) => Promise<RunStatus>;
+/** What starts a domain that is not the initial one. */
+export interface Toolstack {
+  /** Builds it, once. */
+  build(): Promise<unknown>;
+  run(domain: XenDomain): Promise<RunStatus>;
+}
 
-/** `hypervisor` finds Xen; `unprivileged` starts a domain with a toolstack, if that can be done with this Xen. */
-export const xenTarget = (hypervisor: () => Promise<string>, unprivileged?: DomainRunner): Target => ({
+/** `hypervisor` finds Xen, or builds it; `unprivileged` is there if it can be with this Xen. */
+export const xenTarget = (hypervisor: () => Promise<string>, unprivileged?: Toolstack): Target => ({
   name: 'xen',
   check,
+  async prepare({ domain }) {
+    await buildXenWedge();
+    await (domain === 'domU' ? unprivileged?.build() : hypervisor());
+  },
   run: (options) => start(options, prepareDomain, hypervisor, unprivileged),
   receive: (options) => start(options, prepareReceive, hypervisor, unprivileged),
 });
@@ -191,7 +205,7 @@ async function start<T extends RunOptions | ReceiveOptions>(
   options: T,
   prepare: (options: T) => Promise<XenDomain>,
   hypervisor: () => Promise<string>,
-  unprivileged?: DomainRunner,
+  unprivileged?: Toolstack,
 ): Promise<RunStatus> {
   const initial = options.domain !== 'domU';
   if (initial && options.disk !== undefined)
@@ -199,5 +213,5 @@ async function start<T extends RunOptions | ReceiveOptions>(
   if (!initial && !unprivileged)
     throw new InputError('there is no toolstack for this version of Xen', 'take another --machine');
   const domain = await prepare(options);
-  return initial ? runXen({ ...domain, xen: await hypervisor() }) : unprivileged!(domain);
+  return initial ? runXen({ ...domain, xen: await hypervisor() }) : unprivileged!.run(domain);
 }
