@@ -3,7 +3,7 @@
  * is its console. Without whoever sent it, it must not run: that one may go on then.
  */
 
-import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { InputError } from '../elf/input-error.ts';
 import type { Features } from '../machine/features.ts';
-import { BLOCK_SIZE, fileRam } from '../machine/ram.ts';
+import { BLOCK_SIZE, fileRam, writeFully } from '../machine/ram.ts';
 import { type Machine, usesDisk } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
 import { readStateFile } from '../machine/state-reader.ts';
@@ -38,16 +38,11 @@ async function namelessFile(): Promise<number> {
   }
 }
 
-function write(file: number, bytes: Uint8Array, position: number): void {
-  for (let done = 0; done < bytes.length; )
-    done += writeSync(file, bytes, done, bytes.length - done, position + done);
-}
-
 /** The state that follows a head, in a file. */
 async function takeState(wire: FrameReader, { length }: Frame): Promise<number> {
   const file = await namelessFile();
   for (let done = 0; done < length; done += BLOCK_SIZE)
-    write(file, await wire.take(Math.min(BLOCK_SIZE, Number(length) - done)), done);
+    writeFully(file, await wire.take(Math.min(BLOCK_SIZE, Number(length) - done)), done);
   return file;
 }
 
@@ -75,7 +70,7 @@ type Options = Pick<ResumeOptions, 'disk' | 'elf' | 'domain'>;
 /** The guest of whom all is here before it goes on: its RAM in a file. */
 async function whole(wire: FrameReader, file: number, size: number): Promise<Machine> {
   ftruncateSync(file, size);
-  const machine = await follow(wire, size, { write: (start, bytes) => write(file, bytes, start) });
+  const machine = await follow(wire, size, { write: (start, bytes) => writeFully(file, bytes, start) });
   return { ...machine, ram: fileRam(file, size) };
 }
 

@@ -3,6 +3,7 @@
 import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { Session, type Surroundings } from '../migration/session.ts';
+import { ENDING_SIGNALS } from '../migration/signals.ts';
 import type { RunStatus } from '../targets/target.ts';
 import { openControl } from './control.ts';
 import { answerer, type Lasting } from './requests.ts';
@@ -58,7 +59,7 @@ export async function hold(
   const terminal = process.stdin.isTTY === true;
   const ended = new AbortController();
   const end = (): void => ended.abort();
-  process.once('SIGINT', end).once('SIGTERM', end).once('SIGHUP', end);
+  for (const signal of ENDING_SIGNALS) process.once(signal, end);
   const alone = { console: { input: typed ?? 0, output: 1, messages: 2, terminal }, signal: ended.signal };
   if (terminal) process.stdin.setRawMode(true);
   try {
