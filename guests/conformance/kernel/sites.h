@@ -223,6 +223,10 @@ LOOP(gs, (.in.esi = 0), M mov %gs:(%esi), %eax)
 CODE(fnop, (), fnop)
 CODE(fwait, (), fwait)
 
+/* Task switches, which are only to be refused. */
+CODE(far_call_task, (), lcall $SPARE_TSS, $0)
+CODE(far_jmp_task, (), ljmp $SPARE_TSS, $0)
+
 /* Operands in other forms, most on the stack or by ESP itself, which substitutions move (tests/form.c). */
 CODE(lgdt_esp, (), lgdt (%esp))
 CODE(lidt_esp, (), lidt 8(%esp))

@@ -78,6 +78,11 @@ TEST(exception, gates) {
         run(&codes[CODE_int_trap], &in);
         print_case(gates[i].what, &codes[CODE_int_trap], &in);
     }
+    set_gate(GATE_TRAP, 0, SPARE_TSS, 0x85);
+    run_user(&codes[CODE_int_trap], &in);
+    print_case("user task gate of the kernel", &codes[CODE_int_trap], &in);
+    set_gate(GATE_TRAP, 0, SPARE_TSS, 0x65);
+    both(CODE_int_trap, &in, "absent task gate");
 }
 
 TEST(exception, table_limit) {
