@@ -335,6 +335,8 @@ void wedge_service(void) {
             attention = 0;
             devices_run(port_time());
             console_poll();
+    if (unlikely(kernel_awaited))
+        kernel_look();
             console_flush();
         }
         cpu_poll_interrupts();

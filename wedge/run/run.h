@@ -121,6 +121,12 @@ void entry_step(u32 eip, u32 esp);
 /* `panic` is console text that means a panic, or empty; `escape`: Ctrl-A x ends the run; `commands`: CONTROL_BYTE begins one. */
 void console_start(const u8 *panic, bool escape, bool commands);
 void console_flush(void);
+/* --- shown.c: what waits until the guest's page tables show its kernel --- */
+
+/* How much waits; then kernel_look is to be called where all that an order does could be done. */
+extern u32 kernel_awaited;
+void kernel_look(void);
+
 /* Whether there is room for input. */
 bool console_listens(void);
 /* Moves input to the UART, after more has been taken from the host if there is some. */
