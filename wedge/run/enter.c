@@ -329,14 +329,19 @@ static void power_off(void) {
     port_reset();
 }
 
+u64 next_deadline(void) {
+    u64 devices = devices_next_deadline(), console = console_deadline();
+    return devices < console ? devices : console;
+}
+
 void wedge_service(void) {
+    if (unlikely(kernel_awaited))
+        kernel_look();
     for (;;) {
         if (attention) {
             attention = 0;
             devices_run(port_time());
             console_poll();
-    if (unlikely(kernel_awaited))
-        kernel_look();
             console_flush();
         }
         cpu_poll_interrupts();

@@ -70,6 +70,8 @@ void emulate_site(u32 end);
 bool site_announces(const struct patch_entry *site);
 /* Looks after devices and console and delivers what is due; part of every way out. */
 void wedge_service(void);
+/* When it is to look at the latest. */
+u64 next_deadline(void);
 /* All of the way out but the jump. Returns the real flags. */
 u32 wedge_leave_prepare(void);
 /* Set by asynchronous events: something happened that wedge_service must look at. */
@@ -116,11 +118,6 @@ bool event_may_interrupt(u32 eip, u32 flags);
  */
 void entry_step(u32 eip, u32 esp);
 
-/* --- console.c: the UART's wire --- */
-
-/* `panic` is console text that means a panic, or empty; `escape`: Ctrl-A x ends the run; `commands`: CONTROL_BYTE begins one. */
-void console_start(const u8 *panic, bool escape, bool commands);
-void console_flush(void);
 /* --- shown.c: what waits until the guest's page tables show its kernel --- */
 
 /* How much waits; then kernel_look is to be called where all that an order does could be done. */
@@ -130,12 +127,19 @@ void kernel_look(void);
 /* Whether there is room for input. */
 bool console_listens(void);
 /* Moves input to the UART, after more has been taken from the host if there is some. */
+/* --- console.c: the UART's wire --- */
+
+/* `panic` is console text that means a panic, or empty; `escape`: Ctrl-A x ends the run; `commands`: CONTROL_BYTE begins one. */
+void console_start(const u8 *panic, bool escape, bool commands);
+void console_flush(void);
 void console_input(bool more);
 /* Does what the letter of a command asks for (src/targets/command.ts), capital or small; between two instructions of the guest. */
 void console_order(u8 letter);
 /* Ends the run after all output has been written. */
 __attribute__((noreturn)) void console_end(int status);
 
+/* When it wants to be called again although nothing happens, or NEVER. */
+u64 console_deadline(void);
 /* --- What a target provides --- */
 
 /* The real segment registers: what user code may have loaded is taken over into `cpu`. */
