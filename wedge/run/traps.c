@@ -156,12 +156,13 @@ static void trap_debug(const struct trap *trap) {
     deliver(VECTOR_DB, false, 0);
 }
 
-void trap_software(u8 vector, u32 length) {
-    if (!cpu_software_interrupt(vector)) {
-        struct exception cause = exception;
-        cpu.eip -= length;
-        cpu_deliver_exception(&cause);
-    }
+bool trap_software(u8 vector, u32 length) {
+    if (cpu_software_interrupt(vector))
+        return true;
+    struct exception cause = exception;
+    cpu.eip -= length;
+    cpu_deliver_exception(&cause);
+    return false;
 }
 
 static void trap_breakpoint(const struct trap *trap) {

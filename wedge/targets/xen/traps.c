@@ -79,8 +79,8 @@ static bool on_event(struct frame *frame) {
 }
 
 static void system_call(void) {
-    trap_software(VECTOR_CALL, 2);
-    remember_call();
+    if (trap_software(VECTOR_CALL, 2))
+        remember_call();
 }
 
 /* From entry.S, or from call_from_user, whose short way was none after all. */
