@@ -103,7 +103,7 @@ static enum outcome enter_int80(void) {
     if (!cpu_software_interrupt(0x80))
         return OUTCOME_FAULT;
     remember_call();
-    return OUTCOME_JUMPED;
+    return OUTCOME_ENTERED;
 }
 
 static enum outcome enter_sysenter(void) { return cpu_sysenter() ? OUTCOME_JUMPED : OUTCOME_FAULT; }
