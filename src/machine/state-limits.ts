@@ -76,14 +76,7 @@ const LIMITS: readonly Limit[] = [
   counter('mode', within(0, 5)),
   counter('access', within(0, 3)),
   counter('latched', within(0, 2)),
-  counter('period', within(0, 65_536)),
-  {
-    note: 'i8254',
-    field: 'period',
-    of: ({ devices }) =>
-      devices.i8254.channels.filter(({ loaded, running }) => loaded || running).map(({ period }) => period),
-    holds: within(1, 65_536),
-  },
+  counter('period', within(1, 65_536)),
   { note: 'mc146818', field: 'index', of: ({ devices }) => [devices.mc146818.index], holds: within(0, 127) },
   uart('head', 15),
   uart('length', 16),

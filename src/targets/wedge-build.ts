@@ -36,6 +36,8 @@ const SHARED_FOLDERS = ['core', 'mmu', 'devices', 'run'] as const;
 const CFLAGS: readonly string[] = [
   '-std=gnu11',
   '-O2',
+  // A wedge is one program, and most of its calls cross files.
+  '-flto',
   '-g',
   '-ffreestanding',
   '-fno-stack-protector',

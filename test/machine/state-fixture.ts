@@ -15,6 +15,7 @@ import { VIRTUAL_PC_VERSION } from '../../src/machine/virtual-pc.ts';
 /** All fields zero but for what makes it valid. */
 export function emptyState(ramSize: number, cpu: Partial<Cpu> = {}): MachineState {
   const { magic, version, site_count, module_site_count, reserved, ...state } = zeroRecord(MACHINE_STATE);
+  const { i8254, virtio_blk } = state.devices;
   return {
     ...state,
     ram_size: BigInt(ramSize),
@@ -22,7 +23,11 @@ export function emptyState(ramSize: number, cpu: Partial<Cpu> = {}): MachineStat
     fpu_format: FPU_FORMAT.FXSAVE,
     fpu_size: 512,
     cpu: { ...state.cpu, ...cpu },
-    devices: { ...state.devices, virtio_blk: { ...state.devices.virtio_blk, queue_size: 128 } },
+    devices: {
+      ...state.devices,
+      i8254: { ...i8254, channels: i8254.channels.map((channel) => ({ ...channel, period: 65_536 })) },
+      virtio_blk: { ...virtio_blk, queue_size: 128 },
+    },
   };
 }
 

@@ -270,6 +270,11 @@ describe('is refused by name', () => {
       /^note uart16550: head cannot be 255$/,
     ],
     [
+      'a counter by whose period would be divided',
+      structure('i8254', (bytes) => bytes.fill(0)),
+      /^note i8254: period cannot be 0$/,
+    ],
+    [
       'an FPU area that is too large',
       structure('fpu', (bytes) => word(bytes, 4, 5000)),
       /^note fpu: fpu_size cannot be 5000$/,

@@ -139,14 +139,15 @@ static bool enter(const struct entry *entry) {
     if (!guest_read(gva(cpu.idtr.base + entry->vector * 8u), gate, 8, 0))
         return false;
     unsigned type = gate[1] >> 8 & 0x1f;
-    if (type == 5)
-        crash("a task gate for vector %u, which is not supported", entry->vector);
-    if ((type & ~8u & ~1u) != 6) /* 6, 7, e, f: interrupt and trap gates of 16 and 32 bits */
+    bool task = type == 5;
+    if (!task && (type & ~8u & ~1u) != 6) /* 6, 7, e, f: interrupt and trap gates of 16 and 32 bits */
         return raise(VECTOR_GP, gate_error);
     if (entry->software && (gate[1] >> 13 & 3) < cpu.cpl)
         return raise(VECTOR_GP, gate_error);
     if (!(gate[1] & 0x8000))
         return raise(VECTOR_NP, gate_error);
+    if (task)
+        crash("a task gate for vector %u, which is not supported", entry->vector);
     unsigned size = type & 8 ? 4 : 2;
     u16 selector = gate[0] >> 16;
     u32 offset = (gate[0] & 0xffff) | (size == 4 ? gate[1] & 0xffff0000 : 0);
@@ -391,12 +392,13 @@ struct far_target {
 static bool far_gate(u16 selector, const u32 gate[2], struct far_target *target) {
     u32 error = selector & ~3u;
     unsigned type = gate[1] >> 8 & ATTR_TYPE, gate_dpl = gate[1] >> 13 & 3;
-    if (type == 5 || type == 1 || type == 9)
-        crash("a task switch through selector %x, which is not supported", selector);
-    if ((type != 4 && type != 12) || gate_dpl < cpu.cpl || gate_dpl < (selector & 3u))
+    bool task = type == 5 || type == 1 || type == 9;
+    if ((!task && type != 4 && type != 12) || gate_dpl < cpu.cpl || gate_dpl < (selector & 3u))
         return raise(VECTOR_GP, error);
     if (!(gate[1] & ATTR_PRESENT << 8))
         return raise(VECTOR_NP, error);
+    if (task)
+        crash("a task switch through selector %x, which is not supported", selector);
     *target = (struct far_target){
         .selector = gate[0] >> 16,
         .offset = (gate[0] & 0xffff) | (type == 12 ? gate[1] & 0xffff0000 : 0),

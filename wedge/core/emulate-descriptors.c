@@ -95,6 +95,7 @@ enum outcome do_group_6(const struct instruction *i) {
             return general_protection();
         if (!read_rm(i, 2, &selector))
             return OUTCOME_FAULT;
+        port_tables_changed();
         return done(i->reg == 2 ? cpu_load_ldtr(selector) : cpu_load_tr(selector));
     case 4: return verify(i, false);
     case 5: return verify(i, true);

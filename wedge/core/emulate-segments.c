@@ -104,7 +104,7 @@ enum outcome do_interrupt(const struct instruction *i) {
     u32 start = cpu.eip;
     cpu.eip += i->length;
     if (cpu_software_interrupt(i->immediate))
-        return OUTCOME_JUMPED;
+        return OUTCOME_ENTERED;
     cpu.eip = start;
     return OUTCOME_FAULT;
 }

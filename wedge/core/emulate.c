@@ -120,6 +120,7 @@ void emulate_finish(enum outcome outcome, u32 next, bool stepping) {
     switch (outcome) {
     case OUTCOME_NEXT: cpu.eip = next; break;
     case OUTCOME_JUMPED: break;
+    case OUTCOME_ENTERED: return;
     case OUTCOME_REPEAT: break;
     case OUTCOME_FAULT: {
         struct exception cause = exception;

@@ -11,6 +11,7 @@
 enum outcome {
     OUTCOME_NEXT,      /* done; the instruction's end is next */
     OUTCOME_JUMPED,    /* done; cpu.eip is where to go on */
+    OUTCOME_ENTERED,   /* the same for INT n: TF is clear then, and no #DB follows (SDM vol. 3B, 17.3.1.4) */
     OUTCOME_FAULT,     /* `exception` is to be delivered at the instruction's start */
     OUTCOME_REPEAT,    /* a rep instruction stopped half-way: the same instruction again */
     OUTCOME_UNKNOWN,   /* not a sensitive instruction */

@@ -13,8 +13,9 @@
 /*
  * Host pointer to guest RAM [address, address + size), or NULL if any byte of
  * it lies outside RAM, or there is more of it than the target can show at once
- * (256 KiB it can). Valid for the next 60 calls at least. The guest controls
- * both arguments: this is the only way to its memory.
+ * (64 KiB it can). Valid for the next 60 calls at least; what reaches across
+ * pages only until after the next call for such. The guest controls both
+ * arguments: this is the only way to its memory.
  */
 void *port_ram(gpa_t address, u64 size);
 /* Bytes of RAM. */

@@ -1,20 +1,25 @@
-/* The four functions that gcc expects of every environment (GCC manual, "Standards"). */
+/*
+ * The four functions that gcc expects of every environment (GCC manual,
+ * "Standards"). It makes calls of them itself, after all files have been seen.
+ */
 
 #include "types.h"
 
-void *memcpy(void *restrict to, const void *restrict from, usize size) {
+#define CALLED_BY_GCC __attribute__((externally_visible))
+
+CALLED_BY_GCC void *memcpy(void *restrict to, const void *restrict from, usize size) {
     void *start = to;
     __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
     return start;
 }
 
-void *memset(void *to, int byte, usize size) {
+CALLED_BY_GCC void *memset(void *to, int byte, usize size) {
     void *start = to;
     __asm__ volatile("rep stosb" : "+D"(to), "+c"(size) : "a"(byte) : "memory");
     return start;
 }
 
-void *memmove(void *to, const void *from, usize size) {
+CALLED_BY_GCC void *memmove(void *to, const void *from, usize size) {
     u8 *d = to;
     const u8 *s = from;
     if (d <= s || d >= s + size)
@@ -24,7 +29,7 @@ void *memmove(void *to, const void *from, usize size) {
     return to;
 }
 
-int memcmp(const void *a, const void *b, usize size) {
+CALLED_BY_GCC int memcmp(const void *a, const void *b, usize size) {
     const u8 *x = a, *y = b;
     for (; size; size--, x++, y++)
         if (*x != *y)

@@ -114,10 +114,9 @@ static u32 piece(const struct descriptor *data, u32 offset) {
 
 /* Nothing is transferred if any of the data lies outside RAM. */
 static int transfer_data(const struct request *request, const struct descriptor *data, u64 done) {
-    u64 sector = request->sector + done / SECTOR;
-    for (u32 offset = 0; offset < data->length; offset += PIECE)
-        if (!port_ram(gpa(data->address + offset), piece(data, offset)))
-            return IO_ERROR;
+    u64 sector = request->sector + done / SECTOR, end = port_ram_size();
+    if (data->address >= end || data->length > end - data->address)
+        return IO_ERROR;
     int status = OK;
     for (u32 offset = 0; offset < data->length && status == OK; offset += PIECE) {
         void *memory = port_ram(gpa(data->address + offset), piece(data, offset));

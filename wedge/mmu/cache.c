@@ -92,24 +92,31 @@ static void drop_space(struct space *space) {
     space->cr3 = NO_CR3;
 }
 
-/* Among those that the target can hold, one that is free or has not been current for longest; not the current one. */
-static struct space *oldest_space(void) {
+static bool is_free(const struct space *space) { return space->cr3 == NO_CR3; }
+
+static bool is_any(const struct space *space) { return space; }
+
+static bool holds_something(const struct space *space) {
+    u32 any = 0;
+    for (u32 i = 0; i < ARRAY_SIZE(space->occupied.used); i++)
+        any |= space->occupied.used[i];
+    return any;
+}
+
+/* Among those that the target can hold, but for the current one, and that are as asked: which was current longest ago. */
+static struct space *oldest_space(bool (*is_wanted)(const struct space *)) {
     struct space *oldest = NULL;
     for (u32 i = 0; i < port_spaces() && i < SPACES; i++) {
         struct space *space = &spaces[i];
-        if (space == current)
-            continue;
-        if (space->cr3 == NO_CR3)
-            return space;
-        if (!oldest || space->entered < oldest->entered)
+        if (space != current && is_wanted(space) && (!oldest || space->entered < oldest->entered))
             oldest = space;
     }
     return oldest;
 }
 
 void evict(u32 keep) {
-    struct space *space = oldest_space();
-    if (space && space->cr3 != NO_CR3) {
+    struct space *space = oldest_space(holds_something);
+    if (space) {
         drop_space(space);
         return;
     }
@@ -160,12 +167,14 @@ bool enter_space(u32 cr3) {
         if (spaces[i].cr3 == cr3)
             next = &spaces[i];
     if (!next) {
-        next = oldest_space();
+        next = oldest_space(is_free);
+        if (!next)
+            next = oldest_space(is_any);
         if (!next) {
             current->cr3 = cr3; /* the only one there is */
             return true;
         }
-        if (next->cr3 != NO_CR3)
+        if (!is_free(next))
             drop_space(next);
         next->cr3 = cr3;
     }

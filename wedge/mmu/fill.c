@@ -79,6 +79,9 @@ static void map_small(u32 page, u32 entry, u32 directory) {
     u32 base = page & ~(REGION_PAGES - 1);
     u32 first = page, last = page;
     u32 low = page & ~(window - 1), high = low + window - 1;
+    u32 below = entry >> 12, above = (1u << 20) - 1 - below; /* frames: they do not go round */
+    low = page - low > below ? page - below : low;
+    high = high - page > above ? page + above : high;
     const u32 compared = ~(u32)ENTRY_IGNORED;
     note_table(directory, page / REGION_PAGES);
     /* What continues a page with memory may be a device. */

@@ -17,7 +17,7 @@ void burn_call(const struct patch_entry *site, u32 function, u8 *slot);
 
 /* --- reburn.c --- */
 
-/* Burns all sites of the running guest again, for these domains (bit 1 << DOMAIN_*). It is between two instructions. */
+/* Burns all sites of the running guest again, for these domains (bit 1 << DOMAIN_*), once its kernel is shown. */
 void reburn(u32 domains);
 
 /* Whether a slot is as it was burned. A copy may hold something else; if it does not, it is as good as the rest. */
@@ -26,6 +26,13 @@ bool site_holds(struct patch_entry *site);
 void sites_lift(void);
 void sites_choose(u32 domains);
 void sites_burn(void);
+
+/* --- shown.c --- */
+
+/* Whether the page tables in use show most of what sites are in. */
+bool kernel_shown(void);
+/* Does it between two instructions: now, if they do, or as soon as they do. There are no more than four such acts. */
+void when_kernel_shown(void (*act)(void));
 
 /* --- sweep.c --- */
 

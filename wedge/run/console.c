@@ -1,9 +1,11 @@
 /*
  * The console: the UART's wire to whoever runs the guest. Input is taken when
- * the guest idles and at each timer tick; Ctrl-A is the escape.
+ * the guest idles and at each timer tick; Ctrl-A is the escape. What is typed
+ * waits for the UART apart: a guest that does not read holds up no command.
  */
 
 #include "burn.h"
+#include "core/crash.h"
 #include "core/port.h"
 #include "devices/devices.h"
 #include "counts.h"
@@ -18,6 +20,10 @@ static u32 output_length;
 static u8 input[256];
 static u32 input_next, input_end;
 static bool input_closed;
+
+#define TYPED 16384u
+static u8 typed[TYPED]; /* and not yet given to the UART */
+static u32 typed_taken, typed_given;
 static bool escapes, escaped;
 static bool commanded; /* commands may come among the input */
 
@@ -101,10 +107,35 @@ static u32 hexadecimal(const u8 *digits, u32 count) {
     return value;
 }
 
+static u32 typed_waits(void) { return typed_taken - typed_given; }
+
+/*
+ * A guest that is to stop first gets what was typed before, as long as it
+ * reads: it may be moved, and that would stay behind.
+ */
+#define PATIENCE 2000000000ull
+static bool stop_waits;
+static u64 stop_waits_since; /* or since when nothing was read */
+
+static void stop_or_wait(void) {
+    if (typed_waits() && port_time() - stop_waits_since < PATIENCE)
+        return;
+    if (typed_waits())
+        report("previrt: the guest does not read: %u bytes that were typed wait", typed_waits());
+    stop_waits = false;
+    state_stop();
+}
+
 void console_order(u8 letter) {
     switch (letter & ~0x20) {
-    case 'S': state_stop(); break;
-    case 'G': state_go_on(); break;
+    case 'S':
+        stop_waits = true;
+        stop_waits_since = port_time();
+        break;
+    case 'G':
+        stop_waits = false;
+        state_go_on();
+        break;
     case 'L': state_log(); break;
     case 'F': state_features(false); break;
     case 'E': state_log_end(); break;
@@ -135,6 +166,17 @@ static bool command(u8 byte) {
 
 bool console_listens(void) { return !input_closed && input_next == input_end; }
 
+u64 console_deadline(void) { return stop_waits ? stop_waits_since + PATIENCE : NEVER; }
+
+static void give_typed(void) {
+    while (typed_waits() && uart_can_receive()) {
+        uart_receive(typed[typed_given++ % TYPED]);
+        stop_waits_since = port_time();
+    }
+    if (stop_waits)
+        stop_or_wait();
+}
+
 void console_input(bool more) {
     if (more && console_listens()) {
         s32 got = port_receive(input, sizeof input);
@@ -142,9 +184,11 @@ void console_input(bool more) {
         input_next = 0;
         input_end = got > 0 ? got : 0;
     }
-    while (input_next < input_end && uart_can_receive()) {
+    while (input_next < input_end && typed_waits() < TYPED) {
         u8 byte = input[input_next++];
         if (!command(byte) && !escape(&byte))
-            uart_receive(byte);
+            typed[typed_taken++ % TYPED] = byte;
+        give_typed();
     }
+    give_typed();
 }

@@ -103,7 +103,7 @@ static enum outcome enter_int80(void) {
     if (!cpu_software_interrupt(0x80))
         return OUTCOME_FAULT;
     remember_call();
-    return OUTCOME_JUMPED;
+    return OUTCOME_ENTERED;
 }
 
 static enum outcome enter_sysenter(void) { return cpu_sysenter() ? OUTCOME_JUMPED : OUTCOME_FAULT; }
@@ -329,7 +329,14 @@ static void power_off(void) {
     port_reset();
 }
 
+u64 next_deadline(void) {
+    u64 devices = devices_next_deadline(), console = console_deadline();
+    return devices < console ? devices : console;
+}
+
 void wedge_service(void) {
+    if (unlikely(kernel_awaited))
+        kernel_look();
     for (;;) {
         if (attention) {
             attention = 0;

@@ -90,16 +90,24 @@ void sites_choose(u32 domains) {
     modules_start(domains);
 }
 
-void reburn(u32 domains) {
+static u32 asked_for;
+
+static void reburn_now(void) {
     u64 start = port_time();
-    if (!(cpu.cr0 & CR0_PG) || !(domains >> DOMAIN_cpu & 1)) {
-        report("previrt: not burned again: %s",
-               cpu.cr0 & CR0_PG ? "domain cpu cannot be left out" : "the kernel has no paging yet");
-        return;
-    }
+    u32 domains = asked_for;
     sites_lift();
     sites_choose(domains);
     sites_burn();
     report("previrt: burned again for domains %x: %u sites, %u of them changed, %u hold the guest's own changes, %u us",
            domains, work.sites, work.changed, work.guests, (u32)((port_time() - start) / 1000));
+}
+
+void reburn(u32 domains) {
+    if (!(cpu.cr0 & CR0_PG) || !(domains >> DOMAIN_cpu & 1)) {
+        report("previrt: not burned again: %s",
+               cpu.cr0 & CR0_PG ? "domain cpu cannot be left out" : "the kernel has no paging yet");
+        return;
+    }
+    asked_for = domains;
+    when_kernel_shown(reburn_now);
 }

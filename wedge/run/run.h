@@ -70,6 +70,8 @@ void emulate_site(u32 end);
 bool site_announces(const struct patch_entry *site);
 /* Looks after devices and console and delivers what is due; part of every way out. */
 void wedge_service(void);
+/* When it is to look at the latest. */
+u64 next_deadline(void);
 /* All of the way out but the jump. Returns the real flags. */
 u32 wedge_leave_prepare(void);
 /* Set by asynchronous events: something happened that wedge_service must look at. */
@@ -98,8 +100,11 @@ void trap_in_guest(const struct trap *trap);
  * generic emulator does the site, fault and all.
  */
 void trap_in_entry(const struct trap *trap);
-/* int $0x80 (or another vector) that the real processor has executed; cpu.eip lies behind its `length` bytes. */
-void trap_software(u8 vector, u32 length);
+/*
+ * int $0x80 (or another vector) that the real processor has executed; cpu.eip lies behind its `length` bytes.
+ * False: the guest's gate refused it, and that exception has been delivered.
+ */
+bool trap_software(u8 vector, u32 length);
 /* An instruction the real processor refused: emulated, or the guest's own fault. */
 void trap_refused(u8 vector, bool has_error, u32 error);
 /*
@@ -116,6 +121,12 @@ bool event_may_interrupt(u32 eip, u32 flags);
  */
 void entry_step(u32 eip, u32 esp);
 
+/* --- shown.c: what waits until the guest's page tables show its kernel --- */
+
+/* How much waits; then kernel_look is to be called where all that an order does could be done. */
+extern u32 kernel_awaited;
+void kernel_look(void);
+
 /* --- console.c: the UART's wire --- */
 
 /* `panic` is console text that means a panic, or empty; `escape`: Ctrl-A x ends the run; `commands`: CONTROL_BYTE begins one. */
@@ -127,6 +138,8 @@ bool console_listens(void);
 void console_input(bool more);
 /* Does what the letter of a command asks for (src/targets/command.ts), capital or small; between two instructions of the guest. */
 void console_order(u8 letter);
+/* When it wants to be called again although nothing happens, or NEVER. */
+u64 console_deadline(void);
 /* Ends the run after all output has been written. */
 __attribute__((noreturn)) void console_end(int status);
 
@@ -139,9 +152,9 @@ bool segments_apply(bool strict);
 /* Whether they may lack some of it while guest code runs: then an access through one faults. */
 bool segments_are_lazy(void);
 
-/* Arms the timer for the devices' next deadline, if that has changed. */
+/* Arms the timer for next_deadline, if that has changed. */
 void clock_arm(void);
-/* Waits for the devices' next deadline or for input; input goes to the UART. */
+/* Waits for next_deadline or for input; input goes to the UART. */
 void clock_wait(void);
 /* Moves what input there is to the UART. */
 void console_poll(void);

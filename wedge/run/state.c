@@ -15,7 +15,7 @@
 #include "run.h"
 
 static struct machine_state state;
-static bool stopped;
+static bool asked, stopped;
 
 static void take(void) {
     memset(&state, 0, sizeof state);
@@ -56,11 +56,10 @@ void state_log_end(void) {
     report("previrt: logs no more");
 }
 
-void state_stop(void) {
-    if (!(cpu.cr0 & CR0_PG)) {
-        report("previrt: not stopped: the kernel has no paging yet");
+static void stop_now(void) {
+    if (!asked)
         return;
-    }
+    asked = false;
     sites_lift();
     take();
     const struct patch_entry *kernels, *modules;
@@ -84,17 +83,39 @@ void state_stop(void) {
     report("previrt: goes on");
 }
 
-void state_go_on(void) { stopped = false; }
+void state_stop(void) {
+    if (!(cpu.cr0 & CR0_PG)) {
+        report("previrt: not stopped: the kernel has no paging yet");
+        return;
+    }
+    asked = true;
+    when_kernel_shown(stop_now);
+}
+
+void state_go_on(void) { asked = stopped = false; }
+
+static u32 resumed_domains;
+
+/* As if it were the guest's own; whether it is shows in memory, and that may not be shown yet. */
+static void arrive(struct patch_entry *site) { site->next = PATCH_GUESTS; }
 
 /* As sites_lift leaves one. What a guest that never had a wedge has changed itself shows only in its memory. */
 static void is_lifted(struct patch_entry *site) {
     u16 was = site->entry;
+    if (site->next != PATCH_GUESTS || was == PATCH_COPY) /* not copied yet */
+        return;
     site->entry = PATCH_NOT_BURNED;
-    site->next = site_holds(site) ? was == PATCH_TRAPS ? PATCH_TRAPS : PATCH_NOT_BURNED : PATCH_GUESTS;
-    if (was == PATCH_COPY) {
+    if (site_holds(site))
+        site->next = was == PATCH_TRAPS ? PATCH_TRAPS : PATCH_NOT_BURNED;
+    else if (was == PATCH_TRAPS)
         site->entry = was;
-        site->next = PATCH_GUESTS; /* not copied yet */
-    }
+}
+
+/* Those that the page tables show; a second time, the others. */
+static void take_sites(void) {
+    sites_each(is_lifted);
+    sites_choose(resumed_domains);
+    sites_burn();
 }
 
 static __attribute__((noreturn)) void cannot(const char *why) {
@@ -116,9 +137,11 @@ void state_resume(const struct machine_state *from, struct patch_entry *sites, u
     sites_start(sites, from->site_count, from->link_offset);
     sites_add(sites + from->site_count, from->module_site_count);
     mmu_mode_changed();
-    sites_each(is_lifted);
-    sites_choose(domains);
-    sites_burn();
+    resumed_domains = domains;
+    sites_each(arrive);
+    take_sites();
+    if (!kernel_shown())
+        when_kernel_shown(take_sites);
     attention = 1;
     if (!fpu_put(from))
         cannot("this processor lacks vector registers that the guest uses");

@@ -141,6 +141,12 @@ static void trap_fault(const struct trap *trap) {
     deliver(trap->vector, false, 0);
 }
 
+/* INT1, which is a #DB of its own (SDM vol. 2, INT n). */
+static bool behind_icebp(void) {
+    u8 opcode;
+    return guest_read(gva(cpu.segments[CS].base + cpu.eip - 1), &opcode, 1, user_access()) && opcode == 0xf1;
+}
+
 static void trap_debug(const struct trap *trap) {
     (void)trap;
     bool ours = wedge_stepping;
@@ -150,18 +156,20 @@ static void trap_debug(const struct trap *trap) {
         return;
     }
     wedge_stepping = shadow_held = false;
-    if (!guests)
+    if (guests)
+        cpu.dr[6] |= 1u << 14; /* BS */
+    else if (ours || !behind_icebp())
         return;
-    cpu.dr[6] |= 1u << 14; /* BS */
     deliver(VECTOR_DB, false, 0);
 }
 
-void trap_software(u8 vector, u32 length) {
-    if (!cpu_software_interrupt(vector)) {
-        struct exception cause = exception;
-        cpu.eip -= length;
-        cpu_deliver_exception(&cause);
-    }
+bool trap_software(u8 vector, u32 length) {
+    if (cpu_software_interrupt(vector))
+        return true;
+    struct exception cause = exception;
+    cpu.eip -= length;
+    cpu_deliver_exception(&cause);
+    return false;
 }
 
 static void trap_breakpoint(const struct trap *trap) {

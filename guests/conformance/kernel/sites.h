@@ -223,6 +223,14 @@ LOOP(gs, (.in.esi = 0), M mov %gs:(%esi), %eax)
 CODE(fnop, (), fnop)
 CODE(fwait, (), fwait)
 
+/* Behind an operand-size prefix one that says how the operand is addressed: mov (%si), %ax and mov %es:(%esi), %ax. */
+CODE(load_word_16, (), .byte 0x66, 0x67, 0x8b, 0x04)
+CODE(load_word_es, (), .byte 0x66, 0x26, 0x8b, 0x06)
+
+/* Task switches, which are only to be refused. */
+CODE(far_call_task, (), lcall $SPARE_TSS, $0)
+CODE(far_jmp_task, (), ljmp $SPARE_TSS, $0)
+
 /* Operands in other forms, most on the stack or by ESP itself, which substitutions move (tests/form.c). */
 CODE(lgdt_esp, (), lgdt (%esp))
 CODE(lidt_esp, (), lidt 8(%esp))

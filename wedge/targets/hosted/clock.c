@@ -10,7 +10,6 @@
 
 #include "core/emulate.h"
 #include "core/port.h"
-#include "devices/devices.h"
 #include "hosted.h"
 #include "run/state.h"
 
@@ -96,7 +95,7 @@ void port_cpuid(u32 leaf, u32 subleaf, u32 registers[4]) {
 }
 
 void clock_arm(void) {
-    u64 deadline = devices_next_deadline();
+    u64 deadline = next_deadline();
     if (deadline == armed)
         return;
     armed = deadline;
@@ -110,7 +109,7 @@ void clock_arm(void) {
 }
 
 void clock_wait(void) {
-    u64 deadline = devices_next_deadline(), now = port_time();
+    u64 deadline = next_deadline(), now = port_time();
     struct __kernel_timespec timeout = {0};
     if (deadline > now) {
         u64 wait = deadline == ~0ul ? 1000000000ul : deadline - now;

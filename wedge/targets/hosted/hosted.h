@@ -27,6 +27,11 @@ extern u32 map_floor;
 
 /* low.c: accesses below map_floor */
 extern u8 low_code[]; /* the page of LOW_CODE, writable */
+/* Where the guest is to go on really: at cpu.eip, or at the copy of the instruction there if that has just been made. */
+u32 low_enter(void);
+/* What the guest knows a real EIP as, and a real address of an access. */
+u32 low_guest_eip(u32 real);
+u32 low_guest_address(u32 real);
 
 /* clock.c: time and the one timer */
 void clock_start(const u64 *auxiliary);

@@ -157,7 +157,7 @@ void *port_mapped(gva_t address) {
 
 u32 port_map_limit(void) { return MAP_LIMIT; }
 
-static bool map_absent(u32 address, u64 size) {
+static bool map_absent(u32 address, u64 size, int protection) {
     static bool prepared;
     if (!prepared) {
         long at = host_mmap(0, ABSENT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, absent_fd, 0);
@@ -167,7 +167,7 @@ static bool map_absent(u32 address, u64 size) {
         host_munmap(at, ABSENT_SIZE);
         prepared = true;
     }
-    return !host_failed(host_mmap(address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, absent_fd, 0));
+    return !host_failed(host_mmap(address, size, protection, MAP_PRIVATE | MAP_FIXED, absent_fd, 0));
 }
 
 static bool overlaps_wedge(u64 start, u64 end) { return start < HOSTED_END && end > WEDGE_BASE; }
@@ -187,12 +187,12 @@ bool port_map(gva_t address, gpa_t physical, u32 pages, bool writable, bool user
     u64 present = from >= ram_size ? 0 : ram_size - from;
     if (present > end - start)
         present = end - start;
+    int protection = PROT_READ | PROT_EXEC | (writable ? PROT_WRITE : 0);
     if (present) {
-        int protection = PROT_READ | PROT_EXEC | (writable ? PROT_WRITE : 0);
         if (host_failed(host_mmap(start, present, protection, MAP_SHARED | MAP_FIXED, ram_fd, from)))
             return false;
     }
-    return start + present == end || map_absent(start + present, end - start - present);
+    return start + present == end || map_absent(start + present, end - start - present, protection);
 }
 
 static bool unmap(u64 start, u64 end) { return start >= end || !host_failed(host_munmap(start, end - start)); }

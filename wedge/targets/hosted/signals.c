@@ -45,7 +45,7 @@ static void take_registers(const struct sigcontext *context) {
     cpu.gpr[EBP] = context->rbp;
     cpu.gpr[ESI] = context->rsi;
     cpu.gpr[EDI] = context->rdi;
-    cpu.eip = context->rip;
+    cpu.eip = low_guest_eip(context->rip);
     cpu.shadow = 0;
     take_flags(context->eflags);
     if (cpu.cpl == 3)
@@ -65,7 +65,7 @@ static void put_registers(struct sigcontext *context) {
     context->rbp = cpu.gpr[EBP];
     context->rsi = cpu.gpr[ESI];
     context->rdi = cpu.gpr[EDI];
-    context->rip = cpu.eip;
+    context->rip = low_enter();
     context->eflags = real_flags();
     context->cs = HOST_CS32;
     fpu_kept = NULL;
@@ -95,7 +95,7 @@ static void on_trap(int signal, struct siginfo *info, struct ucontext *frame) {
     }
     if (context->cs != HOST_CS32)
         fault_in_wedge(signal, context);
-    struct trap trap = {.vector = context->trapno, .error = context->err, .address = context->cr2};
+    struct trap trap = {.vector = context->trapno, .error = context->err, .address = low_guest_address(context->cr2)};
     /* Most are page faults that only miss a mapping. */
     if (trap_only_fills(&trap, context->rip))
         return;

@@ -2,7 +2,6 @@
 
 #include "core/emulate.h"
 #include "core/port.h"
-#include "devices/devices.h"
 #include "run/state.h"
 #include "xen.h"
 
@@ -58,7 +57,7 @@ void port_cpuid(u32 leaf, u32 subleaf, u32 registers[4]) {
 }
 
 void clock_arm(void) {
-    u64 deadline = devices_next_deadline();
+    u64 deadline = next_deadline();
     if (deadline == armed)
         return;
     armed = deadline;
@@ -77,7 +76,7 @@ void port_wait(evtchn_port_t port, u32 timeout) {
 /* Events stay masked: SCHEDOP_poll wakes for its ports all the same. */
 void clock_wait(void) {
     evtchn_port_t ports[] = {timer_port, console_port, store_port};
-    u64 deadline = devices_next_deadline();
+    u64 deadline = next_deadline();
     sched_poll_t poll = {.nr_ports = ARRAY_SIZE(ports) - is_initial(), .timeout = deadline == NEVER ? 0 : deadline + start_time};
     set_xen_guest_handle(poll.ports, ports);
     HYPERCALL(sched_op, SCHEDOP_poll, &poll);

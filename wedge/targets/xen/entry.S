@@ -130,6 +130,7 @@ return_to_user:
 /*
  * Port I/O: the interrupt controllers are C in this ring, on a stack of its
  * own; what needs Xen goes the long way. Nothing is pushed on the guest's stack.
+ * The popfl ends the stepping of an event that came before it: so that is looked for behind it.
  */
 to_devices:
     movl %esp, %ss:KEPT(ESP)
@@ -148,20 +149,24 @@ to_devices:
     push %eax
     call device_access
     addl $4, %esp
-    cmpl $1, %eax
+    testb %al, %al
     pop %es
     pop %ds
     pop %eax
     pop %edx
     pop %ecx
-    ja 2f
-    jb 3f
+    jz 3f
     popfl
     movl %ss:KEPT(ESP), %esp
-    ret
-2:  popfl                           /* done, and an interrupt is due */
-    movl %ss:KEPT(ESP), %esp
+    movl %ecx, %ss:KEPT(ECX)
+    movl %ss:INTERRUPT_FLAG, %ecx
+    jecxz 1f
+    movl %ss:PENDING, %ecx
+    jecxz 1f
+    movl %ss:KEPT(ECX), %ecx
     jmp service
+1:  movl %ss:KEPT(ECX), %ecx
+    ret
 3:  popfl                           /* not for here */
     movl %ss:KEPT(ESP), %esp
 

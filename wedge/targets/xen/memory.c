@@ -26,7 +26,10 @@ static u32 next_own;   /* address of the first page behind all that the wedge us
 static u32 *ram; /* machine page frames of guest RAM */
 static u32 ram_pages;
 
-#define WINDOWS 256u
+#define SINGLES 256u   /* windows for pages one by one */
+#define RUNS 2u        /* for pages that follow each other */
+#define RUN_PAGES 17u  /* of each: 64 KiB, wherever they start */
+#define WINDOWS (SINGLES + RUNS * RUN_PAGES)
 
 static u8 *window(u32 slot) { return (u8 *)(XEN_HOLE - (WINDOWS - slot) * PAGE_SIZE); }
 
@@ -270,64 +273,62 @@ void port_hide_state(void) { head->told_frame = 0; }
 
 /* --- Windows --- */
 
-#define WINDOW_RUN 64u /* pages that can be asked for at once */
 #define BUCKETS 16384u
+#define LIFETIME 64u /* calls for which a page that was asked for stays */
 
-#define LIFETIME 64u   /* calls for which what was asked for stays */
-
-static u32 window_page[WINDOWS]; /* guest-physical page + 1 */
-static u32 window_used[WINDOWS]; /* by which call last */
+static u32 window_page[SINGLES]; /* guest-physical page + 1 */
+static u32 window_used[SINGLES]; /* by which call last */
 static u32 calls = LIFETIME;
 static u16 bucket[BUCKETS];      /* where a page was seen last, by its number */
 static u32 window_next;
 
-static u32 open_windows(u32 page, u32 count) {
-    u32 slot = window_next, free = 0;
-    while (free < count) {
-        if (slot == WINDOWS) {
-            slot = free = 0;
-            continue;
-        }
-        free = calls - window_used[slot++] < LIFETIME ? 0 : free + 1;
-    }
-    window_next = slot;
-    slot -= count;
-    for (u32 i = 0; i < count; i++) {
-        map_page((u32)window(slot + i), (mfn_t){ram[page + i]}, PAGE_RW);
-        window_page[slot + i] = page + i + 1;
-        bucket[(page + i) % BUCKETS] = slot + i;
-    }
-    return slot;
+/* Fewer than LIFETIME are in use, so there is one that is not. */
+static u32 open_window(u32 page) {
+    do
+        window_next = (window_next + 1) % SINGLES;
+    while (calls - window_used[window_next] < LIFETIME);
+    map_page((u32)window(window_next), (mfn_t){ram[page]}, PAGE_RW);
+    window_page[window_next] = page + 1;
+    bucket[page % BUCKETS] = window_next;
+    return window_next;
 }
 
-/* Whether the windows from a slot on show pages that follow each other. */
-static bool shows(u32 slot, u32 page, u32 count) {
-    if (slot + count > WINDOWS)
-        return false;
-    for (u32 i = 0; i < count; i++)
-        if (window_page[slot + i] != page + i + 1)
-            return false;
-    return true;
+/* The last two that were asked for stay: those of a request for much data would soon fill all windows. */
+static u8 *open_run(u32 page, u32 count) {
+    static struct {
+        u32 page, count;
+    } runs[RUNS];
+    static u32 last;
+    if (runs[last].page != page || runs[last].count < count)
+        last = (last + 1) % RUNS;
+    u32 slot = SINGLES + last * RUN_PAGES;
+    if (runs[last].page != page || runs[last].count < count) {
+        for (u32 i = 0; i < count; i++)
+            map_page((u32)window(slot + i), (mfn_t){ram[page + i]}, PAGE_RW);
+        runs[last].page = page;
+        runs[last].count = count;
+    }
+    return window(slot);
 }
 
 void *port_ram(gpa_t address, u64 size) {
     u32 page = address.value >> 12, offset = address.value & ~PAGE_MASK;
     u32 slot = bucket[page % BUCKETS];
+    bool single = size <= PAGE_SIZE - offset;
     calls++;
     /* Within a page that was seen lately, as most are. */
-    if (!(address.value >> 32) && size <= PAGE_SIZE - offset && window_page[slot] == page + 1) {
+    if (!(address.value >> 32) && single && window_page[slot] == page + 1) {
         window_used[slot] = calls;
         return window(slot) + offset;
     }
     u64 end = (u64)ram_pages * PAGE_SIZE;
     if (address.value >= end || size > end - address.value)
         return NULL;
+    if (single) {
+        slot = open_window(page);
+        window_used[slot] = calls;
+        return window(slot) + offset;
+    }
     u32 count = (offset + size + PAGE_SIZE - 1) / PAGE_SIZE;
-    if (count > WINDOW_RUN)
-        return NULL;
-    if (!shows(slot, page, count))
-        slot = open_windows(page, count);
-    for (u32 i = 0; i < count; i++)
-        window_used[slot + i] = calls;
-    return window(slot) + offset;
+    return count <= RUN_PAGES ? open_run(page, count) + offset : NULL;
 }

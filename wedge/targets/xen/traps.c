@@ -79,8 +79,8 @@ static bool on_event(struct frame *frame) {
 }
 
 static void system_call(void) {
-    trap_software(VECTOR_CALL, 2);
-    remember_call();
+    if (trap_software(VECTOR_CALL, 2))
+        remember_call();
 }
 
 /* From entry.S, or from call_from_user, whose short way was none after all. */
@@ -103,20 +103,24 @@ struct port_access {
 };
 
 /*
- * Port I/O that needs nothing of Xen, in ring 2: the interrupt controllers. 0:
- * not for here; 1: done; 2: done, and an interrupt is due.
+ * Port I/O that needs nothing of Xen, in ring 2: the interrupt controllers, but
+ * for masks, by which the timer starts. False: not for here.
  */
-u32 device_access(struct port_access *access) {
+bool device_access(struct port_access *access) {
     u16 port = access->edx;
-    if ((port & ~0x81u) != 0x20 || cpu.cpl || cpu.system_flags)
-        return 0;
-    if (control.entry == ENTRY_in8)
+    bool in = control.entry == ENTRY_in8;
+    if ((port & ~0x81u) != 0x20 || (!in && port & 1) || cpu.cpl || cpu.system_flags)
+        return false;
+    if (in)
         access->eax = (access->eax & ~0xffu) | devices_in(port, 1);
     else
         devices_out(port, 1, access->eax & 0xff);
     cpu.shadow = 0;
-    cpu.pending = devices_interrupt_pending() || attention;
-    return cpu.pending && cpu.interrupt_flag ? 2 : 1;
+    cpu.pending = devices_interrupt_pending();
+    __asm__ volatile("" : : : "memory"); /* an event may come here, and sets both */
+    if (attention)
+        cpu.pending = 1;
+    return true;
 }
 
 /*

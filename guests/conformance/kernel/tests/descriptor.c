@@ -59,6 +59,32 @@ TEST(descriptor, ltr) {
     load(CODE_ltr, SPARE_TSS);
 }
 
+/* System calls of user code use the stack of the task that was loaded last. */
+static u32 other_stack[512];
+static bool on_other_stack;
+static bool where(struct frame *frame) {
+    on_other_stack = (u32)frame >= (u32)other_stack && (u32)frame < (u32)other_stack + sizeof other_stack;
+    return false;
+}
+TEST(descriptor, ltr_stack) {
+    static struct tss other;
+    static const u32 values[] = {TSS_SELECTOR, SPARE_TSS, TSS_SELECTOR, SPARE_TSS};
+    const struct code *code = &codes[CODE_nothing];
+    struct regs in = inputs(code);
+    in.eflags |= IF; /* as user code has it, which a target may ask for on its short way */
+    other.esp0 = (u32)(other_stack + ARRAY_SIZE(other_stack));
+    other.ss0 = KERNEL_DS;
+    set_descriptor(gdt[SPARE_TSS >> 3], (u32)&other, 0x67, 0x89);
+    hooks[GATE_SYSCALL] = where;
+    for (u32 i = 0; i < ARRAY_SIZE(values); i++) {
+        gdt[values[i] >> 3][1] &= ~0x200u; /* not busy */
+        asm volatile("ltr %w0" : : "r"(values[i]) : "memory");
+        run_user(code, &in);
+        run_user(code, &in);
+        say("%x: %s stack", values[i], on_other_stack ? "another" : "the usual");
+    }
+}
+
 /* A shorter table: what lies beyond its limit is not there. */
 TEST(descriptor, limit) {
     struct table_register whole = operand_gdt;

@@ -78,6 +78,30 @@ TEST(exception, gates) {
         run(&codes[CODE_int_trap], &in);
         print_case(gates[i].what, &codes[CODE_int_trap], &in);
     }
+    set_gate(GATE_TRAP, 0, SPARE_TSS, 0x85);
+    run_user(&codes[CODE_int_trap], &in);
+    print_case("user task gate of the kernel", &codes[CODE_int_trap], &in);
+    set_gate(GATE_TRAP, 0, SPARE_TSS, 0x65);
+    both(CODE_int_trap, &in, "absent task gate");
+}
+
+/* The gate of system calls closes, and opens again. */
+TEST(exception, system_call_gate) {
+    static const struct {
+        const char *what;
+        u32 attributes;
+    } gates[] = {{"open", 0xee}, {"the kernel's", 0x8e}, {"absent", 0x6e}};
+    const struct code *code = &codes[CODE_nothing];
+    struct regs in = inputs(code);
+    in.eflags |= IF; /* as user code has it, which a target may ask for on its short way */
+    for (u32 i = 0; i < 2 * ARRAY_SIZE(gates); i++) {
+        idt[GATE_SYSCALL][1] = (idt[GATE_SYSCALL][1] & 0xffff0000) | gates[i / 2].attributes << 8;
+        run_user(code, &in);
+        print_case(gates[i / 2].what, code, &in);
+    }
+    idt[GATE_SYSCALL][1] = (idt[GATE_SYSCALL][1] & 0xffff0000) | gates[0].attributes << 8;
+    run_user(code, &in);
+    print_case(gates[0].what, code, &in);
 }
 
 TEST(exception, table_limit) {

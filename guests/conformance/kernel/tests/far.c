@@ -86,6 +86,24 @@ TEST(far, gate) {
     say_result(&codes[CODE_far_call], &in, "absent: ");
 }
 
+/* Refused before a task would be switched. */
+TEST(far, task) {
+    static const enum code_id ids[] = {CODE_far_call_task, CODE_far_jmp_task};
+    for (u32 i = 0; i < ARRAY_SIZE(ids); i++) {
+        const struct code *code = &codes[ids[i]];
+        struct regs in = inputs(code);
+        u32 *high = &gdt[SPARE_TSS >> 3][1], before = *high;
+        run_user(code, &in);
+        say_result(code, &in, "user, segment of the kernel: ");
+        *high = (before | 0x6000) & ~0x8000u; /* DPL 3, not present */
+        run_user(code, &in);
+        say_result(code, &in, "user, absent: ");
+        run(code, &in);
+        say_result(code, &in, "kernel, absent: ");
+        *high = before;
+    }
+}
+
 static void wrmsr(u32 msr, u32 value) { asm volatile("wrmsr" : : "c"(msr), "a"(value), "d"(0)); }
 
 extern const u8 run_done[];

@@ -53,6 +53,58 @@ TEST(lowmem, mapped) {
     access(CODE_load, 0, true, "absent again");
 }
 
+static void crossing(bool user) {
+    access(CODE_load, 0x5ffe, user, "crossing");
+    access(CODE_store, 0x5ffe, user, "crossing");
+    access(CODE_modify, 0x5ffd, user, "crossing");
+    say("memory %x %x", frame_words(5)[1023], *frame_words(6));
+    low_table[6] &= ~(u32)(PTE_W | PTE_D);
+    low_table[5] &= ~(u32)PTE_D;
+    write_cr3(read_cr3());
+    access(CODE_load, 0x5ffe, user, "read-only behind");
+    access(CODE_store, 0x5ffe, user, "read-only behind");
+    access(CODE_store, 0x5ffc, user, "read-only behind");
+    say("dirty %x %x", low_table[5] & PTE_D, low_table[6] & PTE_D);
+    low_table[6] |= PTE_W;
+    write_cr3(read_cr3());
+    access(CODE_load, 0x5ffe, user, "clean behind");
+    access(CODE_store, 0x5ffc, user, "clean behind");
+    say("dirty %x", low_table[6] & PTE_D);
+    access(CODE_store, 0x5fff, user, "clean behind");
+    say("dirty %x", low_table[6] & PTE_D);
+    u32 entry = low_table[6];
+    low_table[6] = 0;
+    write_cr3(read_cr3());
+    access(CODE_load, 0x5ffd, user, "absent behind");
+    access(CODE_store, 0x5ffd, user, "absent behind");
+    access(CODE_modify, 0x5ff8, user, "absent behind");
+    low_table[6] = entry;
+    write_cr3(read_cr3());
+}
+
+TEST(lowmem, crossing) {
+    u32 saved = map_low();
+    low_table[16] = frame(16) | PTE_P | PTE_W | PTE_U;
+    *frame_words(16) = 0x10316;
+    crossing(false);
+    crossing(true);
+    for (u32 user = 0; user < 2; user++) {
+        access(CODE_load, 0xfffe, user, "and out");
+        access(CODE_store, 0xfffd, user, "and out");
+        say("memory %x %x", frame_words(15)[1023], *frame_words(16));
+    }
+    unmap_low(saved);
+}
+
+TEST(lowmem, prefixes) {
+    u32 saved = map_low();
+    for (u32 user = 0; user < 2; user++) {
+        access(CODE_load_word_16, 0x4000, user, "mapped");
+        access(CODE_load_word_es, 0x4000, user, "mapped");
+    }
+    unmap_low(saved);
+}
+
 TEST(lowmem, code) {
     u32 saved = map_low();
     *frame_words(7) = 0xc3; /* ret */

@@ -5,7 +5,9 @@
 #include "../guest.h"
 
 static const struct code *current;
+extern const u8 trap_stubs[];
 static u32 places[64], count, status;
+static u32 in_handlers; /* an interrupt or exception clears TF, so none comes there */
 
 static bool inside(u32 eip) {
     return (eip >= (u32)current->start && eip <= (u32)current->end) ||
@@ -20,6 +22,8 @@ static bool on_debug(struct frame *frame) {
             places[count] = frame->eip;
         count++;
     }
+    if (frame->eip - (u32)trap_stubs < 256 * 16)
+        in_handlers++;
     return true;
 }
 static bool pass(struct frame *frame) {
@@ -31,7 +35,7 @@ static void step(enum code_id id, struct regs in, bool user) {
     current = &codes[id];
     hooks[1] = on_debug;
     hooks[GATE_TRAP] = pass;
-    count = status = 0;
+    count = status = in_handlers = 0;
     in.eflags |= TF;
     (user ? run_user : run)(current, &in);
     say_open();
@@ -45,7 +49,10 @@ static void step(enum code_id id, struct regs in, bool user) {
         if (same > 1)
             print("*%u", same);
     }
-    print(" dr6 %x\n", status & 0xe00f);
+    print(" dr6 %x", status & 0xe00f);
+    if (in_handlers)
+        print(", %u in handlers", in_handlers);
+    print("\n");
     hooks[1] = NULL;
 }
 
