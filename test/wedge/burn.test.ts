@@ -1,10 +1,7 @@
 /** The wedge's way of burning against TypeScript's: the same entries, the same bytes. */
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildKernel } from '../../guests/linux/kernel.ts';
@@ -20,14 +17,12 @@ import type { Site } from '../../src/sites/site.ts';
 import { domainMask } from '../../src/substitution/burn-info.ts';
 import { burnTarget, selectSubstitution, substitutionTemplate } from '../../src/substitution/select.ts';
 import { instantiate } from '../../src/substitution/template.ts';
-import { hostedHeaders } from '../../src/targets/hosted/headers.ts';
 import { guestVirtual } from '../../src/x86/address.ts';
 import { DOMAINS, type DomainName } from '../../src/x86/site-kinds.ts';
 import { SITE_FLAGS } from '../../src/x86/site-record.ts';
 import { FIXTURE_SITES, linkImage, linkVdso, sitesText } from '../sites/fixture.ts';
+import { Harness } from './harness.ts';
 
-const WEDGE = fileURLToPath(new URL('../../wedge', import.meta.url));
-const HARNESS = fileURLToPath(new URL('./burn-harness.c', import.meta.url));
 const ALL = Object.keys(DOMAINS) as DomainName[];
 const SLOT = 16;
 const BUILD_LIMIT = 1_800_000;
@@ -35,20 +30,13 @@ const BUILD_LIMIT = 1_800_000;
 /** Replay a failure with PREVIRT_SEED. */
 const SEED = Number(process.env.PREVIRT_SEED ?? Date.now() % 2 ** 31);
 
-let work = '';
+let harness: Harness;
 
 beforeAll(() => {
-  work = mkdtempSync(join(tmpdir(), 'previrt-burn-'));
-  for (const [path, text] of hostedHeaders()) {
-    mkdirSync(dirname(join(work, path)), { recursive: true });
-    writeFileSync(join(work, path), text);
-  }
-  const flags = ['-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover', '-w'];
-  const sources = [HARNESS, join(WEDGE, 'run/burn.c'), join(WEDGE, 'core/string.c')];
-  execFileSync('gcc', [...flags, `-I${work}`, `-I${WEDGE}`, '-o', join(work, 'harness'), ...sources]);
+  harness = new Harness('burn', ['run/burn.c', 'core/string.c']);
 });
 
-afterAll(() => rmSync(work, { recursive: true, force: true }));
+afterAll(() => harness.remove());
 
 interface Burned {
   readonly entry: number;
@@ -62,7 +50,7 @@ function byWedge(sites: readonly Site[], domains: readonly DomainName[]): Burned
   mask.writeUInt32LE(domainMask(domains));
   const table = encodePatchTable(sites.map((site) => patchEntry(site, PATCH_NOT_BURNED)));
   const input = Buffer.concat([mask, table.subarray(PATCH_TABLE_HEADER.size)]);
-  const output = execFileSync(join(work, 'harness'), { input, maxBuffer: 2 ** 26 });
+  const output = execFileSync(harness.program, { input, maxBuffer: 2 ** 26 });
   return sites.map(({ length }, index) => {
     const at = index * (2 + SLOT);
     return { entry: output.readUInt16LE(at), slot: hex(output.subarray(at + 2, at + 2 + length)) };

@@ -1,10 +1,6 @@
 /** What is typed to the wedge: bytes for the guest, commands and the escape. */
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   FEATURES_COMMAND,
@@ -13,32 +9,22 @@ import {
   STOP_COMMAND,
   typed,
 } from '../../src/targets/command.ts';
-import { hostedHeaders } from '../../src/targets/hosted/headers.ts';
+import { Harness } from './harness.ts';
 
-const WEDGE = fileURLToPath(new URL('../../wedge', import.meta.url));
-const HARNESS = fileURLToPath(new URL('./console-harness.c', import.meta.url));
-
-let work = '';
+let harness: Harness;
 
 beforeAll(() => {
-  work = mkdtempSync(join(tmpdir(), 'previrt-console-'));
-  for (const [path, text] of hostedHeaders()) {
-    mkdirSync(dirname(join(work, path)), { recursive: true });
-    writeFileSync(join(work, path), text);
-  }
-  const flags = ['-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover', '-w'];
-  const sources = [HARNESS, join(WEDGE, 'run/console.c')];
-  execFileSync('gcc', [...flags, `-I${work}`, `-I${WEDGE}`, '-o', join(work, 'harness'), ...sources]);
+  harness = new Harness('console', ['run/console.c']);
 });
 
-afterAll(() => rmSync(work, { recursive: true, force: true }));
+afterAll(() => harness.remove());
 
 const hex = (...bytes: readonly (string | Uint8Array)[]): string =>
   Buffer.concat(bytes.map((part) => Buffer.from(part as string))).toString('hex');
 
 /** What each poll tells. */
 function told(...lines: readonly string[]): string[] {
-  const output = execFileSync(join(work, 'harness'), { input: `${lines.join('\n')}\n`, encoding: 'utf8' });
+  const output = execFileSync(harness.program, { input: `${lines.join('\n')}\n`, encoding: 'utf8' });
   return output
     .split('\n')
     .slice(0, -1)

@@ -1,39 +1,26 @@
 /** The wedge's decoder against iced-x86: lengths and memory operands. */
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { Code, Decoder, DecoderOptions, EncodingKind, OpKind, Register } from 'iced-x86';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { hostedHeaders } from '../../src/targets/hosted/headers.ts';
+import { Harness } from './harness.ts';
 
-const WEDGE = fileURLToPath(new URL('../../wedge', import.meta.url));
-const HARNESS = fileURLToPath(new URL('./decode-harness.c', import.meta.url));
 const LONGEST = 15;
 
-let work = '';
+let harness: Harness;
 
 beforeAll(() => {
-  work = mkdtempSync(join(tmpdir(), 'previrt-decode-'));
-  for (const [path, text] of hostedHeaders()) {
-    mkdirSync(dirname(join(work, path)), { recursive: true });
-    writeFileSync(join(work, path), text);
-  }
-  const flags = ['-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover', '-w'];
-  const sources = [HARNESS, join(WEDGE, 'core/decode.c'), join(WEDGE, 'core/string.c')];
-  execFileSync('gcc', [...flags, `-I${work}`, `-I${WEDGE}`, '-o', join(work, 'harness'), ...sources]);
+  harness = new Harness('decode', ['core/decode.c', 'core/string.c']);
 });
 
-afterAll(() => rmSync(work, { recursive: true, force: true }));
+afterAll(() => harness.remove());
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 function decodeAll(instructions: readonly Uint8Array[]): string[] {
   const input = instructions.map((bytes) => `${hex(bytes)}\n`).join('');
-  return execFileSync(join(work, 'harness'), { input, encoding: 'latin1' }).trimEnd().split('\n');
+  return execFileSync(harness.program, { input, encoding: 'latin1' }).trimEnd().split('\n');
 }
 
 const SEGMENTS = new Map([

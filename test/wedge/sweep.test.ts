@@ -1,43 +1,27 @@
 /** The wedge's sweep of code that has no sites, against iced-x86 and against what burning does. */
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { Code, Decoder, DecoderOptions, EncodingKind, Mnemonic } from 'iced-x86';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { kindOfCode } from '../../src/sites/instructions.ts';
 import { SILENT_KINDS } from '../../src/substitution/burn-binary.ts';
-import { hostedHeaders } from '../../src/targets/hosted/headers.ts';
+import { Harness } from './harness.ts';
 
-const WEDGE = fileURLToPath(new URL('../../wedge', import.meta.url));
-const HARNESS = fileURLToPath(new URL('./sweep-harness.c', import.meta.url));
 const LONGEST = 15;
 
-let work = '';
+let harness: Harness;
 
 beforeAll(() => {
-  work = mkdtempSync(join(tmpdir(), 'previrt-sweep-'));
-  for (const [path, text] of hostedHeaders()) {
-    mkdirSync(dirname(join(work, path)), { recursive: true });
-    writeFileSync(join(work, path), text);
-  }
-  const flags = ['-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover', '-w'];
-  const sources = [
-    HARNESS,
-    ...['core/decode.c', 'core/string.c', 'run/sweep.c'].map((file) => join(WEDGE, file)),
-  ];
-  execFileSync('gcc', [...flags, `-I${work}`, `-I${WEDGE}`, '-o', join(work, 'harness'), ...sources]);
+  harness = new Harness('sweep', ['core/decode.c', 'core/string.c', 'run/sweep.c']);
 });
 
-afterAll(() => rmSync(work, { recursive: true, force: true }));
+afterAll(() => harness.remove());
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 const ask = (lines: readonly string[]): string[] =>
-  execFileSync(join(work, 'harness'), {
+  execFileSync(harness.program, {
     input: lines.map((line) => `${line}\n`).join(''),
     encoding: 'latin1',
     maxBuffer: 2 ** 27,

@@ -7,29 +7,27 @@
 static void set_zero_flag(bool set) { cpu.eflags = set ? cpu.eflags | FLAG_ZF : cpu.eflags & ~(u32)FLAG_ZF; }
 
 /*
- * The descriptor that lar, lsl, verr and verw look at, if the current level may
- * see it. False without an exception means "not visible"; *faulted tells.
+ * The descriptor that lar, lsl, verr and verw look at, and whether the current
+ * level may see it. False with an exception raised.
  */
-static bool visible_descriptor(u16 selector, u32 words[2], bool *faulted) {
-    *faulted = false;
-    if (!(selector & ~3u))
+static bool find_descriptor(const struct instruction *i, u32 *selector, u32 words[2], bool *visible) {
+    *visible = false;
+    if (!read_rm(i, 2, selector))
         return false;
-    if (!cpu_read_descriptor(selector, words)) {
-        *faulted = exception.vector == VECTOR_PF;
-        return false;
-    }
+    if (!(*selector & ~3u))
+        return true;
+    if (!cpu_read_descriptor(*selector, words))
+        return exception.vector != VECTOR_PF;
     u32 attributes = words[1] >> 8;
     bool conforming = (attributes & (ATTR_S | ATTR_CODE | ATTR_CONFORMING)) == (ATTR_S | ATTR_CODE | ATTR_CONFORMING);
-    return conforming || (cpu.cpl <= dpl(attributes) && (selector & 3u) <= dpl(attributes));
+    *visible = conforming || (cpu.cpl <= dpl(attributes) && (*selector & 3u) <= dpl(attributes));
+    return true;
 }
 
 static enum outcome verify(const struct instruction *i, bool write) {
     u32 selector, words[2];
-    bool faulted;
-    if (!read_rm(i, 2, &selector))
-        return OUTCOME_FAULT;
-    bool visible = visible_descriptor(selector, words, &faulted);
-    if (faulted)
+    bool visible;
+    if (!find_descriptor(i, &selector, words, &visible))
         return OUTCOME_FAULT;
     u32 attributes = visible ? words[1] >> 8 : 0;
     bool code = attributes & ATTR_CODE;
@@ -44,11 +42,8 @@ static enum outcome verify(const struct instruction *i, bool write) {
 
 static enum outcome load_descriptor_part(const struct instruction *i, u32 types, bool limit) {
     u32 selector, words[2];
-    bool faulted;
-    if (!read_rm(i, 2, &selector))
-        return OUTCOME_FAULT;
-    bool visible = visible_descriptor(selector, words, &faulted);
-    if (faulted)
+    bool visible;
+    if (!find_descriptor(i, &selector, words, &visible))
         return OUTCOME_FAULT;
     if (visible && !(words[1] & ATTR_S << 8))
         visible = types >> (words[1] >> 8 & ATTR_TYPE) & 1;
