@@ -16,7 +16,7 @@ import { type Machine, usesDisk } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
 import { readStateFile } from '../machine/state-reader.ts';
 import { bringTo } from '../migration/bring.ts';
-import { AWAITS_THERE, GONE_THERE, HEARD_LIMIT, RUNS_THERE } from '../migration/elsewhere.ts';
+import { awaitsThere, GONE_THERE, RUNS_THERE } from '../migration/elsewhere.ts';
 import { FRAMES, type Frame, FrameReader } from '../migration/wire.ts';
 import type { Incoming, ResumeOptions, RunStatus, Target } from '../targets/target.ts';
 import { within } from '../targets/waiting.ts';
@@ -80,6 +80,10 @@ async function heard(wire: FrameReader): Promise<void> {
   if (frame?.kind !== FRAMES.heard) throw new InputError(UNHEARD);
 }
 
+/** Milliseconds from when all of a guest is here until it has been heard to run: where it is awaited, and where a machine starts with it. */
+const AWAITS = 20_000;
+const STARTS = 120_000;
+
 const UNHEARD = 'whoever sent the guest has not heard that it runs here: it may go on there';
 
 /**
@@ -101,10 +105,10 @@ export async function arrive(
   });
   let isHeard = false;
   /** All of it is there: it comes to run, and that is heard; or it ends. */
-  const settle = async (): Promise<void> => {
+  const settle = async (limit: number): Promise<void> => {
     try {
       await within(
-        HEARD_LIMIT,
+        limit,
         running.then(() => heard(wire)),
         UNHEARD,
       );
@@ -127,8 +131,8 @@ export async function arrive(
       surroundings.attach?.(guest);
     },
   });
-  const comes = (features: Features): void =>
-    void process.stderr.write(`${AWAITS_THERE} ${features.join(' ')}\n`);
+  const comes = (limit: number, features: Features): void =>
+    void process.stderr.write(`${awaitsThere({ limit, features })}\n`);
   try {
     const first = await wire.head();
     if (first.kind !== FRAMES.memory) throw new InputError('this is no guest: its RAM was not announced');
@@ -149,12 +153,12 @@ export async function arrive(
   }
 
   async function resumed(ramSize: number, surroundings: Alone): Promise<RunStatus> {
-    comes(target.features ?? []);
+    comes(STARTS, target.features ?? []);
     const file = await namelessFile();
     try {
       const machine = await whole(wire, file, ramSize);
       checkDisk(machine, options.disk);
-      void settle();
+      void settle(STARTS);
       // It is large, and of no use once the guest runs.
       void running.then(() => ftruncateSync(file));
       return await target.resume!({ ...options, ...surroundings, machine });
@@ -166,11 +170,11 @@ export async function arrive(
   /** Takes it as it comes. */
   function received(ramSize: number, surroundings: Alone): Promise<RunStatus> {
     return bringTo(target.receive!, { ...options, ...surroundings, ramSize }, async (incoming) => {
-      comes(incoming.features);
+      comes(AWAITS, incoming.features);
       const machine = await follow(wire, ramSize, incoming);
       checkDisk(machine, options.disk);
       await incoming.takeUp(machine);
-      await settle();
+      await settle(AWAITS);
     });
   }
 }

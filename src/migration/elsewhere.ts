@@ -28,8 +28,30 @@ import { heardFrame, memoryFrame, pagesFrame, stateHead } from './wire.ts';
 
 const MESSAGE = 'previrt: ';
 
-/** What the other end says when the guest can come, before the words of what its processor can do (FEATURE_WORDS). */
-export const AWAITS_THERE = 'previrt: awaits a guest, features';
+/** What the other end says when the guest can come; behind it, numbers that `awaitsThere` writes. */
+const AWAITS_THERE = 'previrt: awaits a guest, limit and features';
+
+/** What the other end promises. */
+interface Promised {
+  /**
+   * Milliseconds from when all of the guest is there until the other end must have
+   * learned that it has been heard to run: without that it ends. So whoever has sent
+   * the guest and hears nothing can let it go on when they are over.
+   */
+  readonly limit: number;
+  /** What its processor can do. */
+  readonly features: Features;
+}
+
+export const awaitsThere = ({ limit, features }: Promised): string =>
+  `${AWAITS_THERE} ${[limit, ...features].join(' ')}`;
+
+/** Nothing for another line. */
+function promisedBy(line: string): Promised | undefined {
+  if (!line.startsWith(AWAITS_THERE)) return undefined;
+  const [limit = 0, ...features] = line.slice(AWAITS_THERE.length).trim().split(' ').map(Number);
+  return { limit: Math.min(Math.max(limit || 0, 0), LONGEST_LIMIT), features };
+}
 
 /** What the other end says once the guest runs there. */
 export const RUNS_THERE = 'previrt: runs here';
@@ -37,12 +59,8 @@ export const RUNS_THERE = 'previrt: runs here';
 /** What it says if the guest does not run there and will not. */
 export const GONE_THERE = 'previrt: does not run here';
 
-/**
- * Milliseconds from when all of the guest is there until the other end must have
- * learned that it has been heard to run: without that it ends. So whoever has sent
- * the guest and hears nothing can let it go on when they are over.
- */
-export const HEARD_LIMIT = 20_000;
+/** Milliseconds: no other end may ask for more. */
+const LONGEST_LIMIT = 600_000;
 /** Milliseconds that the last bytes may be on their way. */
 const ON_THE_WAY = 2_000;
 
@@ -79,8 +97,8 @@ async function stateFile(machine: Machine): Promise<number> {
 /** The way to the other end. */
 interface There {
   readonly input: Writable;
-  /** What its processor can do, when the guest can come. */
-  readonly features: Promise<Features>;
+  /** When the guest can come. */
+  readonly promised: Promise<Promised>;
   /** When it has ended. @throws InputError with its last words */
   readonly ended: Promise<never>;
 }
@@ -110,7 +128,7 @@ async function sendAhead(
   takeUp: Incoming['takeUp'],
 ): Promise<void> {
   await send(to, memoryFrame(ramSize));
-  const features = await Promise.race([to.features, to.ended]);
+  const { features } = await Promise.race([to.promised, to.ended]);
   ready({
     features,
     write: async (start, bytes) => send(to, await pagesFrame(start, bytes)),
@@ -141,8 +159,9 @@ async function run(
   /** Whether it may come to run there, since its state is on the way; and since when all of that is. */
   let mayRun = false;
   let sentAt: number | undefined;
-  let awaits: (features: Features) => void;
-  const features = new Promise<Features>((resolve) => {
+  let limit = 0;
+  let awaits: (promised: Promised) => void;
+  const promised = new Promise<Promised>((resolve) => {
     awaits = resolve;
   });
   let words = 'the connection was closed';
@@ -151,8 +170,12 @@ async function run(
     text += chunk;
     const lines = text.split('\n');
     text = lines.pop()!;
-    for (const line of lines)
-      if (line === RUNS_THERE) {
+    for (const line of lines) {
+      const awaited = promisedBy(line);
+      if (awaited) {
+        limit = awaited.limit;
+        awaits(awaited);
+      } else if (line === RUNS_THERE) {
         runs = true;
         child.stdin.write(heardFrame());
         // Its end would be that of the guest there.
@@ -160,14 +183,12 @@ async function run(
         attach(ELSEWHERE);
       } else if (line === GONE_THERE) {
         mayRun = false;
-      } else if (line.startsWith(AWAITS_THERE)) {
-        const words = line.slice(AWAITS_THERE.length).trim().split(' ');
-        awaits(words.map(Number));
       } else {
         // What carries it may have last words too.
         if (line.startsWith(MESSAGE) || !words.startsWith(MESSAGE)) words = line;
         writeOut(console.messages, `${line}\n`);
       }
+    }
   });
   child.stdout.on('data', (bytes: Buffer) => writeOut(console.output, bytes));
   child.stdin.on('error', () => {}); // It has ended; that is seen below.
@@ -177,7 +198,7 @@ async function run(
       throw new InputError(words);
     });
     ended.catch(() => {}); // Seen below.
-    const there = { input: child.stdin, features, ended };
+    const there = { input: child.stdin, promised, ended };
     const send = async (machine: WithoutRam): Promise<void> => {
       mayRun = true;
       await sendState(there, { ...machine, ram: emptyRam(ramSize) }).finally(() => {
@@ -188,7 +209,7 @@ async function run(
     const [status] = await closed;
     if (runs) return (status ?? RUN_STATUS.crash) as RunStatus;
     const now = performance.now();
-    if (mayRun) await sleep((sentAt ?? now) + HEARD_LIMIT + ON_THE_WAY - now);
+    if (mayRun) await sleep((sentAt ?? now) + limit + ON_THE_WAY - now);
     throw new InputError(words);
   } finally {
     signal.removeEventListener('abort', end);

@@ -3,11 +3,14 @@
 import { type EventEmitter, once } from 'node:events';
 import { InputError } from '../elf/input-error.ts';
 
-/** @throws InputError with `late` after `limit` milliseconds, and what `promise` rejects with before */
+/**
+ * Keeps no process alive by itself.
+ * @throws InputError with `late` after `limit` milliseconds, and what `promise` rejects with before
+ */
 export async function within<T>(limit: number, promise: Promise<T>, late: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const over = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new InputError(late)), limit);
+    timer = setTimeout(() => reject(new InputError(late)), limit).unref();
   });
   try {
     return await Promise.race([promise, over]);
