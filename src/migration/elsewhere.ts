@@ -199,13 +199,13 @@ async function run(
     });
     ended.catch(() => {}); // Seen below.
     const there = { input: child.stdin, promised, ended };
-    const send = async (machine: WithoutRam): Promise<void> => {
+    const takeUp = async (machine: WithoutRam): Promise<void> => {
       mayRun = true;
       await sendState(there, { ...machine, ram: emptyRam(ramSize) }).finally(() => {
         sentAt = performance.now();
       });
     };
-    await sendAhead(there, ramSize, ready, send).catch(() => {}); // The same.
+    await sendAhead(there, ramSize, ready, takeUp).catch(() => {}); // The same.
     const [status] = await closed;
     if (runs) return (status ?? RUN_STATUS.crash) as RunStatus;
     const now = performance.now();
