@@ -12,13 +12,35 @@ import { plural } from '../../src/report/table.ts';
 import { cachedFolder, hashOf } from '../cache.ts';
 import { ProgramFailure, runProgram, step } from '../steps.ts';
 
-/** Xen's versions and the release of Debian that has each. */
-const RELEASES = { '4.14': 'bullseye', '4.17': 'bookworm', '4.20': 'trixie' } as const;
+/**
+ * Xen's versions: the release of Debian that has each, and a tarball of the
+ * source that it had once, with its SHA-256, known from lists that apt checked:
+ * a mirror may list what is newer and not have it yet.
+ */
+const RELEASES = {
+  '4.14': {
+    codename: 'bullseye',
+    tarball: 'xen_4.14.6.orig.tar.xz',
+    sha256: '6365e5435b9a18dbce3433ec27e5409d2b1a421d5f6aacfb06833f15d3d9aedd',
+  },
+  '4.17': {
+    codename: 'bookworm',
+    tarball: 'xen_4.17.5+72-g01140da4e8.orig.tar.xz',
+    sha256: '53922f4d0a02c577f2ea9d63f65989cd88715779eebeed879ca1d314103ee06e',
+  },
+  '4.20': {
+    codename: 'trixie',
+    tarball: 'xen_4.20.3+127-gc42374a105.orig.tar.xz',
+    sha256: 'df0831854a55a8f31cb3cb85036f2edc928e2ef098d77f815f5714bfafac68f3',
+  },
+} as const;
 export type XenVersion = keyof typeof RELEASES;
 export const XEN_VERSIONS = Object.keys(RELEASES) as XenVersion[];
 
 /** Of package debian-archive-keyring: the keys of all releases, old and new. */
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+/** Of package apt: downloads single files as apt does, and checks them. */
+const APT_HELPER = '/usr/lib/apt/apt-helper';
 
 /** The fields of deb822 paragraphs, as apt prints them. */
 const paragraphs = (text: string): Map<string, string>[] =>
@@ -74,53 +96,49 @@ function privateOptions(root: string, sources: readonly string[]): string[] {
 /** Runs one of apt's programs in the folder that downloads go to; returns what it prints. */
 type Apt = (program: 'apt-get' | 'apt-cache', ...args: readonly string[]) => Promise<string>;
 
-/** A kind of package, in apt's words and in ours. */
-type Kind = (typeof KINDS)[keyof typeof KINDS];
-const KINDS = {
-  source: { type: 'deb-src', what: 'source of' },
-  packages: { type: 'deb', what: 'packages for' },
-} as const;
-
-const MISSING = 'is listed by the package mirror, which does not have it';
-
-/** Nothing here can make up for what a mirror has lost, for a while. */
-export class MissingFromMirror extends InputError {
-  constructor(what: string) {
-    super(`${what} ${MISSING}`, 'try again in some days, or take another version of Xen');
-  }
-
-  /** Whether this is the message of one. */
-  static says(message: string): boolean {
-    return message.endsWith(MISSING);
-  }
-}
-
-/** In the messages of apt that a mirror has answered so. */
-const NOT_FOUND = /^E: Failed to fetch .* 404 /m;
+/** The mirror that this machine's apt uses. */
+const machineMirror = async (): Promise<string> =>
+  mirrorOf(await runProgram('apt-get', ['indextargets', 'Created-By: Packages']), codename());
 
 /**
- * Makes downloads from the release with this Xen, in `work`; nothing of apt's own stays there.
- * @throws MissingFromMirror if the mirror does not have what it lists
+ * Makes downloads of a type (`deb` or `deb-src`) from the release with this
+ * Xen, in `work`; nothing of apt's own stays there.
  */
 async function fromRelease(
   version: XenVersion,
-  { type, what }: Kind,
+  type: 'deb' | 'deb-src',
   work: string,
   download: (apt: Apt) => Promise<void>,
 ): Promise<void> {
-  const targets = await runProgram('apt-get', ['indextargets', 'Created-By: Packages']);
-  const source = `${type} [signed-by=${KEYRING}] ${mirrorOf(targets, codename())} ${RELEASES[version]} main`;
+  const source = `${type} [signed-by=${KEYRING}] ${await machineMirror()} ${RELEASES[version].codename} main`;
   const root = join(work, 'apt');
   const options = privateOptions(root, [source]);
   const apt: Apt = (program, ...args) => runProgram(program, [...options, ...args], { cwd: work });
-  await apt('apt-get', 'update', '--error-on=any');
   try {
+    await apt('apt-get', 'update', '--error-on=any');
     await download(apt);
-  } catch (error) {
-    if (!(error instanceof ProgramFailure && NOT_FOUND.test(error.output))) throw error;
-    throw new MissingFromMirror(`Debian ${RELEASES[version]}'s ${what} Xen ${version}`);
+  } finally {
+    await rm(root, { recursive: true });
   }
-  await rm(root, { recursive: true });
+}
+
+/** Whether these messages of apt say that a mirror does not have what it lists. */
+export const isLost = (messages: string): boolean => /^E: Failed to fetch .* 404 /m.test(messages);
+
+/** Downloads the source that the release lists, or the known one, into `work`. */
+async function downloadSource(version: XenVersion, work: string): Promise<void> {
+  try {
+    await fromRelease(version, 'deb-src', work, async (apt) => {
+      await apt('apt-get', 'source', '--download-only', '--tar-only', 'xen');
+    });
+  } catch (error) {
+    if (!(error instanceof ProgramFailure && isLost(error.output))) throw error;
+    const { tarball, sha256 } = RELEASES[version];
+    process.stderr.write(`The mirror does not have what it lists; taking ${tarball} instead.\n`);
+    const place = `${(await machineMirror()).replace(/\/$/, '')}/pool/main/x/xen/${tarball}`;
+    const options = ['-q', '-o', 'APT::Sandbox::User=root', 'download-file'];
+    await runProgram(APT_HELPER, [...options, place, join(work, tarball), `SHA256:${sha256}`]);
+  }
 }
 
 const TARBALL = /^xen_(.+)\.orig\.tar\.\w+$/;
@@ -139,11 +157,7 @@ export interface XenSource {
  */
 export async function xenSource(version: XenVersion): Promise<XenSource> {
   const folder = await cachedFolder(`xen/source-${version}`, (work) =>
-    step(`Downloading the source of Xen ${version}`, () =>
-      fromRelease(version, KINDS.source, work, async (apt) => {
-        await apt('apt-get', 'source', '--download-only', '--tar-only', 'xen');
-      }),
-    ),
+    step(`Downloading the source of Xen ${version}`, () => downloadSource(version, work)),
   );
   const name = readdirSync(folder).find((file) => TARBALL.test(file));
   if (!name)
@@ -159,7 +173,7 @@ export function releasePackages(
 ): Promise<string> {
   return cachedFolder(`xen/packages-${version}-${hashOf([...packages, ...metaPackages])}`, (work) =>
     step(`Downloading ${plural(packages.length + metaPackages.length, 'package')} for Xen ${version}`, () =>
-      fromRelease(version, KINDS.packages, work, async (apt) => {
+      fromRelease(version, 'deb', work, async (apt) => {
         const dependencies = await apt('apt-cache', 'depends', '--important', ...metaPackages);
         const named = [...dependencies.matchAll(/^ +Depends: (\S+)$/gm)].map((match) => match[1]!);
         await apt('apt-get', 'download', ...packages, ...named);

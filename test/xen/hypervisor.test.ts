@@ -11,7 +11,6 @@ import { XEN_VERSIONS } from '../../guests/xen/release.ts';
 import { RUN_STATUS } from '../../src/targets/target.ts';
 import { runXen, type XenRun } from '../../src/targets/xen/hypervisor.ts';
 import { withConsole } from './console.ts';
-import { needXen } from './need.ts';
 import { buildWords } from './words.ts';
 
 /** Building a Xen takes minutes, if no one has done so yet. */
@@ -49,8 +48,8 @@ const run = (commandLine: string, { typed = '', ...settings }: Settings = {}) =>
     }),
   );
 
-test.for(XEN_VERSIONS)('a 32-bit guest on Xen %s', { timeout: BUILD_LIMIT }, async (version, context) => {
-  const xen = await needXen(version, context);
+test.for(XEN_VERSIONS)('a 32-bit guest on Xen %s', { timeout: BUILD_LIMIT }, async (version) => {
+  const xen = await buildXen(version);
   const result = await run('print:Hello_Xen| shutdown:1', { xen });
   expect(result).toEqual({ status: RUN_STATUS.done, output: 'Hello Xen\n', messages: '' });
 });

@@ -50,11 +50,11 @@ TEST(pit, mode0) {
     say("output low and counting down %s, output after the end %u", tries < TRIES ? "yes" : "no", output2());
 }
 
-/* Modes 2 and 3 go round: every value read lies between 1 and the count. */
+/* Modes 2 and 3 go round: no value read is above the count. Some emulators show zero too. */
 static void rounds(u32 mode, u32 count) {
     gate(true);
     start(2, mode, count);
-    u32 outside = 0, turns = 0, odd = 0, last = 0;
+    u32 outside = 0, turns = 0, odd = 0, last = count;
     while (!(status(2) & 0x40) && turns++ < 1000)
         ;
     turns = 0;
@@ -62,7 +62,7 @@ static void rounds(u32 mode, u32 count) {
         u32 now = latch(2);
         outside += now > count;
         odd += now & 1;
-        turns += now > last && last != 0;
+        turns += now > last;
         last = now;
     }
     say("mode %u, count %u: outside %u, went round %s, odd values %s", mode, count, outside,
