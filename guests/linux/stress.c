@@ -3,10 +3,12 @@
  *
  *   stress scatter MIB   touches each page of so much memory in scattered order, twice
  *   stress load SECONDS  processes that fork, exec, signal, talk through pipes, share pages and write files
+ *   stress xgetbv        asks CPUID, as glibc does when a program starts, and uses XGETBV after a line of input
  *
  * Prints `stress: ok` or the first thing that was not as it should be.
  */
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -185,6 +187,21 @@ static void load(int seconds) {
         must(wait_for(workers[i]) == 0, "status of a worker", i);
 }
 
+/* --- What CPUID says, some time later --- */
+
+static void use_xgetbv(void) {
+    uint32_t eax, ebx, ecx = 0, edx, low, high;
+    char line[16];
+    __get_cpuid(1, &eax, &ebx, &ecx, &edx);
+    printf("stress: OSXSAVE %d\n", !!(ecx & bit_OSXSAVE));
+    fflush(stdout);
+    must(fgets(line, sizeof line, stdin) != NULL, "input", 0);
+    if (!(ecx & bit_OSXSAVE))
+        return;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    must(low & 1, "XCR0 without x87", low);
+}
+
 int main(int count, char **arguments) {
     int number = count == 3 ? atoi(arguments[2]) : 0;
     if (count == 3 && !strcmp(arguments[1], "exit"))
@@ -193,8 +210,10 @@ int main(int count, char **arguments) {
         scatter(number);
     else if (count == 3 && !strcmp(arguments[1], "load"))
         load(number);
+    else if (count == 2 && !strcmp(arguments[1], "xgetbv"))
+        use_xgetbv();
     else
-        fail("usage: stress scatter MIB | load SECONDS", count);
+        fail("usage: stress scatter MIB | load SECONDS | xgetbv", count);
     puts("stress: ok");
     return 0;
 }

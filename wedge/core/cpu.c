@@ -192,7 +192,7 @@ void cpu_reset(void) {
     cpu.dr[7] = 0x400;
     cpu.pat = 0x0007040600070406;
     cpu.misc_enable = 1;
-    cpu.xcr0 = 1;
+    cpu.xcr0 = XCR0_X87;
     cpu.idtr.limit = 0x3ff;
     cpu.gdtr.limit = 0xffff;
     /* What both boot protocols promise: flat 4 GiB segments, whatever their selectors. */

@@ -64,6 +64,8 @@ enum {
     CR4_OSFXSR = 1u << 9,
     CR4_OSXMMEXCPT = 1u << 10,
     CR4_OSXSAVE = 1u << 18,
+    XCR0_X87 = 1u << 0,
+    XCR0_SSE = 1u << 1,
 };
 
 /* Exception vectors (SDM vol. 3A, table 6-1). */

@@ -108,13 +108,24 @@ enum outcome do_rdpmc(const struct instruction *i) {
     return general_protection(); /* no performance counters */
 }
 
+bool guest_came;
+
+/*
+ * A program that started as a process of another host has seen OSXSAVE in its
+ * CPUID, and executes xgetbv some microseconds later (glibc,
+ * sysdeps/x86/cpu-features.c): it finds that there is no more than FXSAVE saves.
+ */
+static bool seen_elsewhere(void) { return guest_came && !is_kernel(); }
+
 enum outcome emulate_xgetbv(void) {
-    if (!(cpu.cr4 & CR4_OSXSAVE))
+    bool open = cpu.cr4 & CR4_OSXSAVE;
+    if (!open && !seen_elsewhere())
         return undefined();
     if (cpu.gpr[ECX] != 0)
         return general_protection();
-    cpu.gpr[EAX] = cpu.xcr0;
-    cpu.gpr[EDX] = cpu.xcr0 >> 32;
+    u64 value = open ? cpu.xcr0 : XCR0_X87 | XCR0_SSE;
+    cpu.gpr[EAX] = value;
+    cpu.gpr[EDX] = value >> 32;
     return OUTCOME_NEXT;
 }
 

@@ -33,12 +33,14 @@ enum outcome emulate_rdtscp(void);
 enum outcome emulate_rdmsr(void);
 enum outcome emulate_wrmsr(void);
 enum outcome emulate_xgetbv(void);
+enum outcome emulate_xsetbv(void);
+/* Set for a guest that has run elsewhere before. */
+extern bool guest_came;
 
 /* What the guest knows of its processor (FEATURE_WORDS of them): at most what the host has and `words` allow. */
 void cpu_features(u32 *words);
 /* `strict`: the guest has seen them all already; false if the host lacks one, and whoever runs it has been told. */
 bool cpu_limit_features(const u32 *words, bool strict);
-enum outcome emulate_xsetbv(void);
 enum outcome emulate_clts(void);
 enum outcome emulate_popf(unsigned size);
 enum outcome emulate_mov_to_cr3(u32 value);

@@ -128,6 +128,7 @@ void state_resume(const struct machine_state *from, struct patch_entry *sites, u
     if (from->module_site_count > sites_room())
         cannot("the guest's modules have more sites than there is room for");
     cpu = from->cpu;
+    guest_came = true;
     if (!cpu_limit_features(from->features, true))
         console_end(STATUS_HOST);
     machine_devices = from->devices;

@@ -26,7 +26,8 @@ type Segment = RecordOf<typeof SEGMENT>;
 
 const EFLAGS = { TF: 1 << 8, IF: 1 << 9, IOPL: 3 << 12, VM: 1 << 17, AC: 1 << 18, FIXED: 2 } as const;
 const CR0 = { PE: 1, MP: 2, EM: 4, TS: 8, PG: 0x8000_0000 } as const;
-const CR4 = { PAE: 1 << 5, OSFXSR: 1 << 9 } as const;
+const CR4 = { PAE: 1 << 5, OSFXSR: 1 << 9, OSXSAVE: 1 << 18 } as const;
+const XCR0 = { X87: 1n, SSE: 2n } as const;
 const PAGE_FAULT_FREE = -1;
 
 /** Bits of QEMU's `hflags`: what it has derived from registers, and the interrupt shadow. */
@@ -110,7 +111,9 @@ export function cpuOf(stream: MigrationStream, ram: Ram): Cpu {
   checkCpu(cpu);
   const eflags = field(cpu, 'env.eflags');
   const hflags = field(cpu, 'env.hflags');
-  const [cr0, cr3, cr4] = [field(cpu, 'env.cr[0]'), field(cpu, 'env.cr[3]'), field(cpu, 'env.cr[4]')];
+  const [cr0, cr3] = [field(cpu, 'env.cr[0]'), field(cpu, 'env.cr[3]')];
+  // Not the guest's own (withXgetbv).
+  const cr4 = field(cpu, 'env.cr[4]') & ~CR4.OSXSAVE;
   const apart = EFLAGS.IOPL | EFLAGS.TF | EFLAGS.AC;
   return {
     gpr: range(8).map((index) => field(cpu, `env.regs[${index}]`)),
@@ -142,7 +145,7 @@ export function cpuOf(stream: MigrationStream, ram: Ram): Cpu {
       : MISC_ENABLE_RESET,
     tsc_offset: 0n,
     tsc_aux: wideField(cpu, 'env.tsc_aux'),
-    xcr0: wideField(cpu, 'env.xcr0'),
+    xcr0: XCR0.X87,
     pdpte: pdpteOf(ram, cr0, cr3, cr4),
   };
 }
@@ -275,6 +278,18 @@ function hflagsOf(cpu: Cpu): number {
 /** EFLAGS as the guest sees it: TF and AC of its kernel are kept with the virtual flags. */
 const eflagsOf = (cpu: Cpu): number => cpu.eflags | EFLAGS.FIXED | cpu.interrupt_flag | cpu.system_flags;
 
+/**
+ * With XGETBV for user code, though the guest's kernel does not know of it: a program that
+ * started as a process of this host has seen there what the host's CPUID says, and executes
+ * XGETBV some microseconds later (glibc, sysdeps/x86/cpu-features.c). It finds that there is no
+ * more than FXSAVE saves. A kernel that writes CR4 takes it back.
+ */
+export const withXgetbv = (cpu: Cpu): Cpu => ({
+  ...cpu,
+  cr4: cpu.cr4 | CR4.OSXSAVE,
+  xcr0: XCR0.X87 | XCR0.SSE,
+});
+
 /** The fields that replace a template's, by section. */
 export function cpuFields(
   state: MachineState,
@@ -300,6 +315,7 @@ export function cpuFields(
       'env.cr[2]': cpu.cr2,
       'env.cr[3]': cpu.cr3,
       'env.cr[4]': cpu.cr4,
+      'env.xcr0': cpu.xcr0,
       'env.sysenter_cs': cpu.sysenter_cs,
       'env.sysenter_esp': cpu.sysenter_esp,
       'env.sysenter_eip': cpu.sysenter_eip,

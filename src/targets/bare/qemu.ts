@@ -38,6 +38,7 @@ import {
 import { wallTime } from '../wall-time.ts';
 import { writeOut } from '../write-out.ts';
 import { connect, panicWatch, pour } from './console.ts';
+import { withXgetbv } from './cpu-sections.ts';
 import { endOfFile } from './end-of-file.ts';
 import { unburnedKernel } from './image.ts';
 import { QemuGone } from './listen.ts';
@@ -59,8 +60,8 @@ const HIDDEN = ['apic', 'vme', 'mce', 'sep', 'mtrr', 'mca', 'pat', 'pse36'] as c
  */
 const PROCESSOR = `pentium3,${HIDDEN.map((feature) => `-${feature}`)}`;
 /** With what programs of a guest that comes from elsewhere may have found there. */
-const RICHER = `${PROCESSOR},+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt`;
-/** The same as words of CPUID. */
+const RICHER = `${PROCESSOR},+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+xsave`;
+/** The same as words of CPUID, for kernels: xsave is for programs (withXgetbv). */
 const RICHER_FEATURES = featuresWith(PROCESSORS.pentium3, [
   'sse2',
   'sse3',
@@ -300,10 +301,10 @@ function run(options: RunOptions): Promise<RunStatus> {
   return inFolder((folder) => execute(folder, options, beginning));
 }
 
-function resume({ machine, disk, elf, ...options }: ResumeOptions): Promise<RunStatus> {
-  const { link_offset: linkOffset } = machine.state;
-  const sites = machine.sites.filter(({ owner }) => owner === 0);
-  const { features } = machine.state;
+function resume({ machine: from, disk, elf, ...options }: ResumeOptions): Promise<RunStatus> {
+  const { features, link_offset: linkOffset } = from.state;
+  const sites = from.sites.filter(({ owner }) => owner === 0);
+  const machine = { ...from, state: { ...from.state, cpu: withXgetbv(from.state.cpu) } };
   const known = { features, sites, linkOffset, modules: elf && modulesList(elf) };
   const beginning = { machine, disk, known, processor: RICHER, memory: machine.ram.size };
   return inFolder((folder) =>
