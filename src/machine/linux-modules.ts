@@ -11,7 +11,7 @@ import { formatAddress } from '../elf/image.ts';
 import { InputError } from '../elf/input-error.ts';
 import { FORMATS } from '../elf/structs.ts';
 import { type GuestVirtual, guestVirtual } from '../x86/address.ts';
-import { readVirtual } from './paging.ts';
+import { pointersOf, readVirtual } from './paging.ts';
 import { PAGE_SIZE } from './ram.ts';
 import type { Machine } from './state.ts';
 
@@ -126,6 +126,21 @@ function layoutsIn(members: readonly number[], module: GuestVirtual): ModuleMemo
 
 const holds = ({ address: start, size }: ModuleMemory, address: number): boolean =>
   address >= start && address < start + size;
+
+/** Linux' page tables for its kernel lie a page below those for user code (PTI_USER_PGTABLE_BIT, arch/x86/mm/pti.c). */
+const USER_TABLES = PAGE_SIZE;
+
+/**
+ * By the kernel's page tables: those in use are user code's if they do not show the kernel's data.
+ * @param list guest-virtual address of `modules`
+ */
+export function throughKernelTables(machine: Stopped, list: GuestVirtual): Stopped {
+  if (readVirtual(machine, list, 1) || !(machine.state.cpu.cr3 & USER_TABLES)) return machine;
+  const { state, ram } = machine;
+  const cpu = { ...state.cpu, cr3: state.cpu.cr3 - USER_TABLES };
+  const pdpte = pointersOf(ram, cpu);
+  return pdpte ? { ram, state: { ...state, cpu: { ...cpu, pdpte } } } : machine;
+}
 
 /**
  * All loaded modules.

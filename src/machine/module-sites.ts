@@ -25,6 +25,7 @@ import {
   loadedModules,
   type ModuleMemory,
   type Stopped,
+  throughKernelTables,
 } from './linux-modules.ts';
 import { readVirtual } from './paging.ts';
 
@@ -114,10 +115,11 @@ const byAddress = (a: OwnedPatchEntry, b: OwnedPatchEntry): number => a.address 
  * @throws InputError with a module's name if its sites cannot be told
  */
 export function moduleSites(
-  machine: Stopped,
+  stopped: Stopped,
   list: GuestVirtual,
   kernel: readonly OwnedPatchEntry[],
 ): OwnedPatchEntry[] {
+  const machine = throughKernelTables(stopped, list);
   const modules = loadedModules(machine, list);
   const bytes = modules.reduce((sum, { core, init }) => sum + core.size + (init?.size ?? 0), 0);
   if (bytes > MOST_BYTES) throw new InputError(`the guest's modules have ${bytes} bytes, more than any have`);

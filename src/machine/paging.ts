@@ -37,10 +37,25 @@ export const PAGING_MODES = {
 
 export type PagingMode = keyof typeof PAGING_MODES;
 
-export const pagingMode = ({ cr0, cr4 }: Cpu): PagingMode =>
+export const pagingMode = ({ cr0, cr4 }: Pick<Cpu, 'cr0' | 'cr4'>): PagingMode =>
   (cr0 & CR0_PG) === 0 ? 'off' : (cr4 & CR4_PAE) === 0 ? 'legacy' : 'pae';
 
 const hasLargePages = (cpu: Cpu): boolean => pagingMode(cpu) === 'pae' || (cpu.cr4 & CR4_PSE) !== 0;
+
+const NO_POINTERS: readonly bigint[] = [0n, 0n, 0n, 0n];
+
+/**
+ * What the processor holds beside CR3: with PAE paging the four entries above the page
+ * directories, as RAM has them (SDM vol. 3A, 4.4.1). Undefined if they do not lie in RAM.
+ */
+export function pointersOf(ram: Ram, cpu: Pick<Cpu, 'cr0' | 'cr3' | 'cr4'>): readonly bigint[] | undefined {
+  if (pagingMode(cpu) !== 'pae') return NO_POINTERS;
+  const table = (cpu.cr3 & ~31) >>> 0;
+  const bytes = new Uint8Array(32);
+  if (table + bytes.length > ram.size) return undefined;
+  ram.read(guestPhysical(table), bytes);
+  return NO_POINTERS.map((_, index) => viewOf(bytes).getBigUint64(8 * index, true));
+}
 
 /** How tables are made up in one mode. */
 interface Format {

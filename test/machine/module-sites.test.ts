@@ -5,13 +5,21 @@ import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/elf/input-error.ts';
 import { moduleSites } from '../../src/machine/module-sites.ts';
 import { readVirtual } from '../../src/machine/paging.ts';
+import { PAGE_SIZE } from '../../src/machine/ram.ts';
 import { type OwnedPatchEntry, PATCH_NOT_BURNED, PATCH_TRAPS } from '../../src/sites/patch-table.ts';
 import { guestVirtual } from '../../src/x86/address.ts';
 import { SITE_KINDS } from '../../src/x86/site-kinds.ts';
-import { LIST, MADE_SITES, MadeMemory, type MadeModule, type MadeSite } from './modules-fixture.ts';
+import {
+  DIRECTORY,
+  LIST,
+  MADE_SITES,
+  MadeMemory,
+  type MadeModule,
+  type MadeSite,
+} from './modules-fixture.ts';
 
 const find = (memory: MadeMemory, kernel: readonly OwnedPatchEntry[] = []): OwnedPatchEntry[] =>
-  moduleSites(memory.machine, LIST, kernel);
+  moduleSites(memory.machine(), LIST, kernel);
 
 /** What is expected of sites that lie one behind the other. */
 function expected(sites: readonly MadeSite[], from: number, owner: number): OwnedPatchEntry[] {
@@ -60,6 +68,15 @@ describe('modules that the toolchain has built', () => {
       }),
       { numRuns: 50 },
     );
+  });
+
+  it("by the kernel's page tables, if those in use are of user code and do not show it", () => {
+    const memory = new MadeMemory([{ name: 'isolated', sites: MADE_SITES }]);
+    const { address, code } = memory.placed[0]!;
+    const found = moduleSites(memory.machine(DIRECTORY + PAGE_SIZE), LIST, []);
+    expect(found).toEqual(expected(MADE_SITES, code, address));
+    for (const elsewhere of [0x6000, 0x7000, 0x8000_1000])
+      expect(() => moduleSites(memory.machine(elsewhere), LIST, [])).toThrow('list of modules leads to');
   });
 
   it('with the slots that the kernel has copied elsewhere', () => {
@@ -221,7 +238,7 @@ it('whatever the memory holds, sites are apart, as memory has them, and of a mod
           found++;
           expect(site.address).toBeGreaterThanOrEqual(end);
           end = site.address + site.length;
-          expect(readVirtual(base.machine, site.address, site.length)).toEqual(site.original);
+          expect(readVirtual(base.machine(), site.address, site.length)).toEqual(site.original);
           expect(base.placed.map(({ address }): number => address)).toContain(site.owner - (site.owner % 2));
         }
       } catch (error) {

@@ -54,7 +54,9 @@ export interface PlacedModule {
 
 export const LIST = guestVirtual(KERNEL_BASE + 0x8000);
 export const MODULES_BASE = 0xc800_0000;
-const [DIRECTORY, KERNEL_TABLE, MODULE_TABLE] = [0x1000, 0x2000, 0x3000];
+const [KERNEL_TABLE, MODULE_TABLE] = [0x2000, 0x3000];
+/** Linux has that of user code, if there is one, a page above; here it is empty. */
+export const DIRECTORY = 0x4000;
 const RAM_SIZE = 2 ** 21;
 const PRESENT = 1;
 
@@ -87,8 +89,8 @@ export class MadeMemory {
     });
   }
 
-  get machine(): Machine {
-    return machineOf(this.bytes, { cr0: CR0_PG, cr3: DIRECTORY });
+  machine(cr3 = DIRECTORY): Machine {
+    return machineOf(this.bytes, { cr0: CR0_PG, cr3 });
   }
 
   /** Where in RAM an address lies. */

@@ -8,9 +8,9 @@ import { viewOf } from '../../elf/codec.ts';
 import { InputError } from '../../elf/input-error.ts';
 import type { RecordOf } from '../../elf/record.ts';
 import type { Cpu, SEGMENT } from '../../machine/cpu.ts';
+import { pointersOf } from '../../machine/paging.ts';
 import type { Ram } from '../../machine/ram.ts';
 import { FPU_FORMAT, FPU_SIZE, type MachineState } from '../../machine/state.ts';
-import { guestPhysical } from '../../x86/address.ts';
 import type { MigrationStream, Section } from './migration-stream.ts';
 import {
   type FieldValue,
@@ -25,8 +25,8 @@ import {
 type Segment = RecordOf<typeof SEGMENT>;
 
 const EFLAGS = { TF: 1 << 8, IF: 1 << 9, IOPL: 3 << 12, VM: 1 << 17, AC: 1 << 18, FIXED: 2 } as const;
-const CR0 = { PE: 1, MP: 2, EM: 4, TS: 8, PG: 0x8000_0000 } as const;
-const CR4 = { PAE: 1 << 5, OSFXSR: 1 << 9, OSXSAVE: 1 << 18 } as const;
+const CR0 = { PE: 1, MP: 2, EM: 4, TS: 8 } as const;
+const CR4 = { OSFXSR: 1 << 9, OSXSAVE: 1 << 18 } as const;
 const XCR0 = { X87: 1n, SSE: 2n } as const;
 const PAGE_FAULT_FREE = -1;
 
@@ -82,16 +82,6 @@ const taskRegister = (cpu: Section): Segment => {
 const taskRegisterFields = (tr: Segment): Record<string, FieldValue> =>
   segmentFields('env.tr', { ...tr, attributes: tr.attributes & ~BUSY });
 
-/** With PAE paging the processor holds four entries; QEMU reads them from memory each time. */
-function pdpteOf(ram: Ram, cr0: number, cr3: number, cr4: number): bigint[] {
-  if ((cr0 & CR0.PG) === 0 || (cr4 & CR4.PAE) === 0) return [0n, 0n, 0n, 0n];
-  const table = (cr3 & ~31) >>> 0;
-  if (table + 32 > ram.size) throw new InputError('QEMU stream: section cpu: cr3 does not point into RAM');
-  const bytes = new Uint8Array(32);
-  ram.read(guestPhysical(table), bytes);
-  return range(4).map((index) => viewOf(bytes).getBigUint64(8 * index, true));
-}
-
 /** What of the processor the virtual PC does not have. @throws InputError naming it */
 function checkCpu(cpu: Section): void {
   const refused: readonly (readonly [boolean, string])[] = [
@@ -114,6 +104,9 @@ export function cpuOf(stream: MigrationStream, ram: Ram): Cpu {
   const [cr0, cr3] = [field(cpu, 'env.cr[0]'), field(cpu, 'env.cr[3]')];
   // Not the guest's own (withXgetbv).
   const cr4 = field(cpu, 'env.cr[4]') & ~CR4.OSXSAVE;
+  // QEMU has none of its own, and reads RAM each time.
+  const pdpte = pointersOf(ram, { cr0, cr3, cr4 });
+  if (!pdpte) throw new InputError('QEMU stream: section cpu: cr3 does not point into RAM');
   const apart = EFLAGS.IOPL | EFLAGS.TF | EFLAGS.AC;
   return {
     gpr: range(8).map((index) => field(cpu, `env.regs[${index}]`)),
@@ -146,7 +139,7 @@ export function cpuOf(stream: MigrationStream, ram: Ram): Cpu {
     tsc_offset: 0n,
     tsc_aux: wideField(cpu, 'env.tsc_aux'),
     xcr0: XCR0.X87,
-    pdpte: pdpteOf(ram, cr0, cr3, cr4),
+    pdpte,
   };
 }
 
