@@ -149,6 +149,7 @@ async function run(
   command: string,
   ramSize: number,
   ready: (incoming: Incoming) => void,
+  lives: () => void,
   { console, attach, signal }: Surroundings,
 ): Promise<RunStatus> {
   const child = spawn('/bin/sh', ['-c', command], { stdio: 'pipe', detached: true });
@@ -167,6 +168,8 @@ async function run(
   let words = 'the connection was closed';
   let text = '';
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    // It may have to build a hypervisor first, and says how far that is.
+    lives();
     text += chunk;
     const lines = text.split('\n');
     text = lines.pop()!;
@@ -221,5 +224,5 @@ async function run(
  * @param ramSize bytes of the guest's RAM
  */
 export const elsewhere = (command: string, ramSize: number): Destination => ({
-  receive: (ready) => (surroundings) => run(command, ramSize, ready, surroundings),
+  receive: (ready, lives) => (surroundings) => run(command, ramSize, ready, lives, surroundings),
 });

@@ -14,7 +14,7 @@ import { checkFeatures, type Features } from '../machine/features.ts';
 import type { Machine } from '../machine/state.ts';
 import type { Reburned } from '../targets/command.ts';
 import type { GuestConsole, Incoming, RunningGuest, RunStatus } from '../targets/target.ts';
-import { firstOf, within } from '../targets/waiting.ts';
+import { firstOf, patiently, within } from '../targets/waiting.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 import { copyAll, copyPages, copyRounds, type Round } from './rounds.ts';
 
@@ -30,9 +30,12 @@ export interface Surroundings {
 /** Starts a run, or takes up a guest. */
 export type Start = (surroundings: Surroundings) => Promise<RunStatus>;
 
-/** Where a guest can go on: a run that awaits it, and gives `ready` its place; or one that starts when it stands still. */
+/**
+ * Where a guest can go on: a run that awaits it, and gives `ready` its place, with signs of life
+ * before, if that takes its time; or one that starts when it stands still.
+ */
 export type Destination =
-  | { receive(ready: (incoming: Incoming) => void): Start }
+  | { receive(ready: (incoming: Incoming) => void, lives: () => void): Start }
   | { resume(machine: Machine): Start; readonly features?: Features | undefined };
 
 export interface Stopped {
@@ -53,9 +56,10 @@ export interface Asked {
   readonly calledOff: AbortSignal;
 }
 
-/** Milliseconds that a target has to await a guest, or to take it up. */
+/** Milliseconds that a target has to say something before it awaits a guest, or to take it up. */
 const PATIENCE = 120_000;
 const NOT_THERE = `the guest does not run there after ${PATIENCE / 1000} s`;
+const NOT_AWAITED = `nothing has been heard from there for ${PATIENCE / 1000} s`;
 
 /** Milliseconds for BLOCK_SIZE bytes at most, while the guest stands still. */
 const STALL = 30_000;
@@ -245,14 +249,15 @@ export class Session {
     }
     let target: Run | undefined;
     try {
-      const incoming = await within(
+      const incoming = await patiently(
         PATIENCE,
-        new Promise<Incoming>((ready, gone) => {
-          target = this.#begin(to.receive(ready));
-          target.ended.then(() => gone(new InputError('the guest has ended')), gone);
-          calledOff.addEventListener('abort', () => gone(calledOff.reason), { once: true });
-        }),
-        NOT_THERE,
+        (lives) =>
+          new Promise<Incoming>((ready, gone) => {
+            target = this.#begin(to.receive(ready, lives));
+            target.ended.then(() => gone(new InputError('the guest has ended')), gone);
+            calledOff.addEventListener('abort', () => gone(calledOff.reason), { once: true });
+          }),
+        NOT_AWAITED,
       );
       await this.#checkFeatures(incoming.features);
       const rounds = await this.#copy(incoming, { tell, calledOff });

@@ -116,12 +116,19 @@ class Scene {
     return new Session(start, console, new AbortController().signal);
   }
 
-  /** @param features of its processor */
-  target(features: Features = KNOWN): Destination {
+  /**
+   * @param features of its processor
+   * @param prepare what it does before it begins
+   */
+  target(
+    features: Features = KNOWN,
+    prepare: (lives: () => void) => Promise<void> = async () => {},
+  ): Destination {
     const await_ =
-      (ready: Parameters<Extract<Destination, { receive: unknown }>['receive']>[0]) =>
+      (...[ready, lives]: Parameters<Extract<Destination, { receive: unknown }>['receive']>) =>
       (surroundings: Surroundings) =>
         this.#run('target', surroundings, async () => {
+          await prepare(lives);
           this.#step('target begins');
           const state = later<void>();
           surroundings.signal.addEventListener('abort', () => state.resolve());
@@ -219,6 +226,29 @@ describe('a guest that moves', () => {
       const moved = scene.session().move(scene.target(), asked());
       await expect(moved).rejects.toThrow('nothing of the guest was taken there for 30 s');
       expect(scene.where).toBe('source');
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it('waits for a place that prepares for long, as long as that says so', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const scene = new Scene();
+      const prepare = async (lives: () => void): Promise<void> => {
+        for (let minute = 0; minute < 10; minute++) {
+          await vi.advanceTimersByTimeAsync(60_000);
+          lives();
+        }
+      };
+      await scene.session().move(scene.target(KNOWN, prepare), asked());
+      expect(scene.where).toBe('target');
+
+      const silent = new Scene();
+      const hang = async (): Promise<void> => void (await vi.advanceTimersByTimeAsync(130_000));
+      const moved = silent.session().move(silent.target(KNOWN, hang), asked());
+      await expect(moved).rejects.toThrow('nothing has been heard from there for 120 s');
+      expect(silent.where).toBe('source');
     } finally {
       vi.useRealTimers();
     }
