@@ -59,8 +59,11 @@ const HIDDEN = ['apic', 'vme', 'mce', 'sep', 'mtrr', 'mca', 'pat', 'pse36'] as c
  * FXSR, and has no more that a host might lack.
  */
 const PROCESSOR = `pentium3,${HIDDEN.map((feature) => `-${feature}`)}`;
-/** With what programs of a guest that comes from elsewhere may have found there. */
-const RICHER = `${PROCESSOR},+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+xsave`;
+/**
+ * With what programs of a guest that comes from elsewhere may have found there. To a processor
+ * with XSAVE alone, without XSAVEOPT, QEMU refuses CR4.OSXSAVE (cr4_reserved_bits, target/i386/cpu.h).
+ */
+const RICHER = `${PROCESSOR},+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+xsave,+xsaveopt`;
 /** The same as words of CPUID, for kernels: xsave is for programs (withXgetbv). */
 const RICHER_FEATURES = featuresWith(PROCESSORS.pentium3, [
   'sse2',
