@@ -224,6 +224,33 @@ describe('annotates', () => {
   });
 });
 
+describe('the resident annotator', () => {
+  /** Runs the assembler with `bash`, which is what asks the server, replaced by a script; its standard output. */
+  const withBash = (script: string): string => {
+    const tools = join(folder, 'tools');
+    mkdirSync(tools, { recursive: true });
+    writeFileSync(join(tools, 'bash'), `#!/bin/bash\n${script}\n`, { mode: 0o755 });
+    const { status, stdout } = run(`rm -f out.o; PATH=${tools}:$PATH "$P"as --32 sensitive.s -o out.o`);
+    expect(status).toBe(0);
+    expect(siteCount('out.o')).toBe(1);
+    return stdout;
+  };
+
+  it('gets its token by no command line', () => {
+    withBash('exec /bin/bash "$@"');
+    const server = join(folder, 'cache', run('ls ../cache | grep toolchain-').stdout.trim(), 'server');
+    // The server of the call before has started.
+    const token = run(`until [ -e ${server} ]; do sleep 0.1; done; cat ${server}`).stdout.trim().split(' ')[1];
+    const commandLine = withBash('echo "$@"; exec /bin/bash "$@"');
+    expect(commandLine).toContain('sensitive.s');
+    expect(commandLine).not.toContain(token);
+  });
+
+  it('is not believed when it has written nothing', () => {
+    withBash('exit 0');
+  });
+});
+
 describe('guards', () => {
   it('makes a slot that outgrows its stride an error', () => {
     const { status, stderr } = run('"$P"as --32 stride.s -o out.o');
