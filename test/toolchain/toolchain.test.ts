@@ -3,7 +3,7 @@
  * results, but for the sites. Everything runs in a folder of its own, with a
  * cache and a TMPDIR of its own, so that what is left behind shows.
  */
-import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
+import { execFileSync, type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
 import {
   mkdirSync,
   mkdtempSync,
@@ -35,6 +35,7 @@ const FILES: Record<string, string> = {
   'macro.S': '#define OFF cli\n.macro m op\n\\op\n.endm\nm hlt\nOFF\n',
   'sensitive.cc':
     'struct S { static void f() { asm volatile("cli"); } };\nvoid g() { S::f(); }\ninline void h() { asm("hlt"); }\nvoid i() { h(); }\n',
+  'harmless.s': '\tnop\n',
   'stride.s': 't: cli\n.fill t + 2 - ., 1, 0x90\n',
   'args.rsp': '-m32 -O2 -c "sensitive.c" -o out.o\n',
   'as.rsp': '--32 sensitive.s -o out.o\n',
@@ -51,6 +52,7 @@ beforeAll(() => {
     mkdirSync(name, { recursive: true });
   }
   for (const [name, content] of Object.entries(FILES)) writeFileSync(join(folder, 'work', name), content);
+  execFileSync('mkfifo', [join(folder, 'work/pipe')]);
   environment = {
     ...process.env,
     TMPDIR: join(folder, 'tmp'),
@@ -161,6 +163,9 @@ describe('annotates', () => {
     ['as --32 -o out.o <sensitive.s', 1],
     ['as @as.rsp', 1],
     ['as --32 sensitive.s /dev/null -o out.o', 1],
+    ['as --32 /dev/stdin -o out.o <sensitive.s', 1],
+    ['gcc -m32 -x assembler -c /dev/stdin -o out.o <sensitive.s', 1],
+    ['as --32 pipe -o out.o & cat sensitive.s >pipe; wait $!', 1],
   ])('%s', (command, sites) => {
     expect(run(`rm -f out.o; "$P"${command}`)).toEqual({ status: 0, stdout: '', stderr: '' });
     expect(siteCount('out.o')).toBe(sites);
@@ -240,7 +245,9 @@ describe('the resident annotator', () => {
     withBash('exec /bin/bash "$@"');
     const server = join(folder, 'cache', run('ls ../cache | grep toolchain-').stdout.trim(), 'server');
     // The server of the call before has started.
-    const token = run(`until [ -e ${server} ]; do sleep 0.1; done; cat ${server}`).stdout.trim().split(' ')[1];
+    const token = run(`until [ -e ${server} ]; do sleep 0.1; done; cat ${server}`)
+      .stdout.trim()
+      .split(' ')[1];
     const commandLine = withBash('echo "$@"; exec /bin/bash "$@"');
     expect(commandLine).toContain('sensitive.s');
     expect(commandLine).not.toContain(token);
@@ -290,6 +297,26 @@ describe('guards', () => {
     expect(lines[0]).toContain(rules);
     expect(lines[0]).toContain(message);
   });
+
+  it('takes no source for harmless that it could not look through', () => {
+    run('"$P"as --32 sensitive.s -o out.o');
+    const patterns = `../cache/${run('ls ../cache | grep toolchain-').stdout.trim()}/patterns`;
+    expect(
+      run(`mv ${patterns} kept; rm -f out.o; "$P"as --32 sensitive.s -o out.o; mv kept ${patterns}`),
+    ).toMatchObject({ stderr: '' });
+    expect(siteCount('out.o')).toBe(1);
+  });
+
+  it.each(['', '-', 'harmless.s -'])(
+    'assembles nothing of a source that there is no room for: %j',
+    (inputs) => {
+      const { status } = run(
+        `ulimit -f 2; "$P"as --32 ${inputs} -o out.o`,
+        `${'# comment\n'.repeat(1000)}\tnop\n`,
+      );
+      expect(status).not.toBe(0);
+    },
+  );
 
   it('names what to do if the cache cannot be written', () => {
     const { status, stderr } = run('PREVIRT_CACHE=/proc/none "$P"as --32 sensitive.s -o out.o');
