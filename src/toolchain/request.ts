@@ -29,7 +29,8 @@ export function perform(request: Request): void {
   const policy = policyFor(readRules(request.rules), source, profile);
   const { text: annotated } = annotate(text, policy, request.width === '32' ? 32 : 64, readSource);
   // The assembler reads standard input; this makes its messages and debug lines name the file.
-  const marker = /^# \d/.test(annotated) ? '' : `# 1 "${request.name.replace(/["\\]/g, '\\$&')}"\n`;
+  const name = Buffer.from(request.name).toString('latin1');
+  const marker = /^# \d/.test(annotated) ? '' : `# 1 "${name.replace(/["\\]/g, '\\$&')}"\n`;
   writeFileSync(request.output, marker + annotated, 'latin1');
 }
 
