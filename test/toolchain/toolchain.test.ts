@@ -232,32 +232,31 @@ describe('annotates', () => {
   });
 });
 
-describe('the resident annotator', () => {
-  /** Runs the assembler with `bash`, which is what asks the server, replaced by a script; its standard output. */
-  const withBash = (script: string): string => {
-    const tools = join(folder, 'tools');
-    mkdirSync(tools, { recursive: true });
-    writeFileSync(join(tools, 'bash'), `#!/bin/bash\n${script}\n`, { mode: 0o755 });
-    const { status, stdout } = run(`rm -f out.o; PATH=${tools}:$PATH "$P"as --32 sensitive.s -o out.o`);
-    expect(status).toBe(0);
-    expect(siteCount('out.o')).toBe(1);
-    return stdout;
-  };
+/** Runs the assembler, a tool that it calls replaced by a script; what is written to standard output. */
+function withTool(name: string, script: string): string {
+  const tools = mkdtempSync(join(folder, 'tools-'));
+  writeFileSync(join(tools, name), `#!/bin/bash\n${script}\n`, { mode: 0o755 });
+  const { status, stdout } = run(`rm -f out.o; PATH=${tools}:$PATH "$P"as --32 sensitive.s -o out.o`);
+  expect(status).toBe(0);
+  expect(siteCount('out.o')).toBe(1);
+  return stdout;
+}
 
+describe('the resident annotator', () => {
   it('gets its token by no command line', () => {
-    withBash('exec /bin/bash "$@"');
+    withTool('bash', 'exec /bin/bash "$@"');
     const server = join(folder, 'cache', run('ls ../cache | grep toolchain-').stdout.trim(), 'server');
     // The server of the call before has started.
     const token = run(`until [ -e ${server} ]; do sleep 0.1; done; cat ${server}`)
       .stdout.trim()
       .split(' ')[1];
-    const commandLine = withBash('echo "$@"; exec /bin/bash "$@"');
+    const commandLine = withTool('bash', 'echo "$@"; exec /bin/bash "$@"');
     expect(commandLine).toContain('sensitive.s');
     expect(commandLine).not.toContain(token);
   });
 
   it('is not believed when it has written nothing', () => {
-    withBash('exit 0');
+    withTool('bash', 'exit 0');
   });
 });
 
@@ -302,13 +301,17 @@ describe('guards', () => {
   });
 
   it('takes no source for harmless that it could not look through', () => {
-    run('"$P"as --32 sensitive.s -o out.o');
-    const patterns = `../cache/${run('ls ../cache | grep toolchain-').stdout.trim()}/patterns`;
-    expect(
-      run(`mv ${patterns} kept; rm -f out.o; "$P"as --32 sensitive.s -o out.o; mv kept ${patterns}`),
-    ).toMatchObject({ stderr: '' });
-    expect(siteCount('out.o')).toBe(1);
+    withTool('grep', 'exit 2');
   });
+
+  it.each(['toolchain-*', 'toolchain-*/annotator.mjs', 'toolchain-*/patterns'])(
+    'makes again what is gone from the cache: %s',
+    (gone) => {
+      const command = `rm -rf out.o ../cache/${gone}; "$P"as --32 sensitive.s -o out.o`;
+      expect(run(command)).toEqual({ status: 0, stdout: '', stderr: '' });
+      expect(siteCount('out.o')).toBe(1);
+    },
+  );
 
   it.each(['', '-', 'harmless.s -'])(
     'assembles nothing of a source that there is no room for: %j',
