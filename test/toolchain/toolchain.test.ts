@@ -38,6 +38,8 @@ const FILES: Record<string, string> = {
     'struct S { static void f() { asm volatile("cli"); } };\nvoid g() { S::f(); }\ninline void h() { asm("hlt"); }\nvoid i() { h(); }\n',
   'harmless.s': '\tnop\n',
   'stride.s': 't: cli\n.fill t + 2 - ., 1, 0x90\n',
+  'device.h': 'static inline void set(int *p) { *p = 1; }\n',
+  'device.c': '#include "device.h"\nvoid f(int *p) { set(p); }\n',
   'args.rsp': '-m32 -O2 -c "sensitive.c" -o out.o\n',
   'as.rsp': '--32 sensitive.s -o out.o\n',
   'space name.c': SENSITIVE,
@@ -202,6 +204,15 @@ describe('annotates', () => {
       'void f(void) { asm volatile("int $0x80; cpuid" ::: "eax", "ebx", "ecx", "edx"); }\n',
     );
     expect(run(`"$P"gcc -m32 -O2 -c ${source} -o out.o`).status).toBe(0);
+    expect(siteCount('out.o')).toBe(1);
+  });
+
+  it.each(['-g1 -gdwarf-4', '-g1 -gdwarf-5'])('accesses by the lines of a relative header, %s', (options) => {
+    const rules = { domains: ['mmio'], absoluteSections: [], discardedSections: [], files: [] };
+    const accesses = [{ domain: 'mmio', file: 'device.h', functions: ['set'] }];
+    writeFileSync(join(folder, 'accesses.json'), JSON.stringify({ ...rules, accesses }));
+    const compile = `"$P"gcc -m32 -O2 ${options} -c device.c -o out.o`;
+    expect(run(`rm -f out.o; PREVIRT_RULES=../accesses.json ${compile}`).status).toBe(0);
     expect(siteCount('out.o')).toBe(1);
   });
 
