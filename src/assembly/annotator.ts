@@ -234,9 +234,9 @@ class Annotator {
     const { scanner, text } = this;
     const site = this.describe(operation, prefixes, false);
     if (site === undefined) return;
-    // Behind a prefix the assembler sees no blank where a comment follows the mnemonic.
-    const commented = text.slice(prefixes.start, scanner.end).includes('/*');
-    const open = raw || commented ? slotOpeningRaw : slotOpening;
+    // A statement takes one segment prefix, and with one no comment right behind its mnemonic.
+    const alone = prefixes.segment || text.slice(prefixes.start, scanner.end).includes('/*');
+    const open = raw || alone ? slotOpeningRaw : slotOpening;
     this.edits.insert(prefixes.start, open(this.labels, site.widening));
     this.edits.insert(scanner.end, slotClosing(this.labels, site));
     this.sites++;
