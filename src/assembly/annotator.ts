@@ -68,6 +68,7 @@ const LONGEST_NAME = 256;
 
 /** Fills up to a fixed stride: from here to an earlier label plus something. */
 const STRIDE_FILL = /^(.*\S)\s*-\s*\.\s*,\s*1\s*(?:,\s*([^,]+))?$/s;
+const STRIDE_SKIP = /^([^,]*[^\s,])\s*-\s*\.\s*(?:,\s*([^,]+))?$/;
 
 const DOT = 46;
 
@@ -350,7 +351,9 @@ class Annotator {
     ['.previrt', (a, operands) => a.switch(operands)],
     ['.set', (a, operands) => a.switchedBefore(operands)],
     ['.byte', (a, operands) => a.bytes(operands)],
-    ['.fill', (a, operands) => a.fill(operands)],
+    ['.fill', (a, operands) => a.fill(STRIDE_FILL.exec(operands))],
+    ['.skip', (a, operands) => a.fill(STRIDE_SKIP.exec(operands))],
+    ['.space', (a, operands) => a.fill(STRIDE_SKIP.exec(operands))],
     ['.file', ({ memory }, operands) => memory?.file(operands)],
   ]);
 
@@ -367,9 +370,9 @@ class Annotator {
   }
 
   /** A slot that outgrows its stride must be an error; a negative `.fill` is only a warning. */
-  private fill(operands: string): void {
+  private fill(stride: RegExpExecArray | null): void {
     const { scanner } = this;
-    const [, target, value] = STRIDE_FILL.exec(operands) ?? [];
+    const [, target, value] = stride ?? [];
     if (target === undefined) return;
     const replacement = `.org ${target}${value === undefined ? '' : `,${value}`}`;
     this.edits.guard(scanner.wordStart, scanner.end, replacement);
