@@ -3,6 +3,7 @@
 # to it) and `state` (a directory only the user can read); makes them on first
 # use, after a change of what they are made from, and when one is gone. Needs `home`, `rules`, `profile`.
 cache=${PREVIRT_CACHE:-${XDG_CACHE_HOME:-${HOME:?previrt-as: set HOME or PREVIRT_CACHE to a writable directory}/.cache}/previrt}
+case $cache in /*) ;; *) cache=$PWD/$cache ;; esac
 current=$cache/toolchain$home/current
 fresh=
 if IFS= read -r state 2>/dev/null <"$current" && [ -f "$state/annotator.mjs" ] && [ -f "$state/patterns" ]; then
