@@ -68,6 +68,7 @@ const LONGEST_NAME = 256;
 
 /** Fills up to a fixed stride: from here to an earlier label plus something. */
 const STRIDE_FILL = /^(.*\S)\s*-\s*\.\s*,\s*1\s*(?:,\s*([^,]+))?$/s;
+const STRIDE_SKIP = /^([^,]*[^\s,])\s*-\s*\.\s*(?:,\s*([^,]+))?$/;
 
 const DOT = 46;
 
@@ -125,7 +126,7 @@ class Annotator {
       }
       if (bytes[wordStart] === DOT) {
         if (isLineDirective(bytes, wordStart)) {
-          if (this.memory?.watching) this.memory.line(text.slice(wordEnd, scanner.end).trim());
+          if (this.memory?.watching) this.memory.line(this.operands(wordEnd));
         } else if (DIRECTIVE_HEADS.has(bytes, wordStart + 1)) this.directive();
         this.pending = undefined;
       } else if (scanner.quoted) {
@@ -207,9 +208,8 @@ class Annotator {
         count: (prefixes?.count ?? 0) + 1,
         segment: (prefixes?.segment ?? false) || SEGMENT_PREFIX.test(word),
       };
-      wordStart = wordEnd;
-      while (wordStart < scanner.end && /\s/.test(text[wordStart] as string)) wordStart++;
-      if (wordStart === scanner.end) {
+      wordStart = scanner.endOfGap(wordEnd);
+      if (wordStart >= scanner.end) {
         this.pending = prefixes;
         return;
       }
@@ -217,12 +217,12 @@ class Annotator {
       while (wordEnd < scanner.end && !/\s/.test(text[wordEnd] as string)) wordEnd++;
       word = text.slice(wordStart, wordEnd).toLowerCase();
     }
-    // Anything else than a blank behind it makes it another word, or an error.
+    const operands = this.operands(wordEnd);
+    // Anything else than a blank behind it makes it another word, or an error; `=` a symbol.
     const row =
-      wordEnd === scanner.end || isBlank(scanner.bytes[wordEnd] as number)
+      (wordEnd === scanner.end || isBlank(scanner.bytes[wordEnd] as number)) && operands[0] !== '='
         ? sensitiveMnemonic(word)
         : undefined;
-    const operands = text.slice(wordEnd, scanner.end).trim();
     const operation =
       (row && !this.macros.has(word) ? readOperation(row, operands) : undefined) ??
       (mayAccess ? memory?.read(word, operands, this.state.section, scanner.inlineAsm) : undefined);
@@ -232,10 +232,12 @@ class Annotator {
 
   /** Makes the statement the scanner is at a site, together with the prefixes in front of it. */
   private site(operation: Operation, prefixes: Prefixes, raw = false): void {
-    const { scanner } = this;
+    const { scanner, text } = this;
     const site = this.describe(operation, prefixes, false);
     if (site === undefined) return;
-    const open = raw ? slotOpeningRaw : slotOpening;
+    // A statement takes one segment prefix, and with one no comment right behind its mnemonic.
+    const alone = prefixes.segment || text.slice(prefixes.start, scanner.end).includes('/*');
+    const open = raw || alone ? slotOpeningRaw : slotOpening;
     this.edits.insert(prefixes.start, open(this.labels, site.widening));
     this.edits.insert(scanner.end, slotClosing(this.labels, site));
     this.sites++;
@@ -270,7 +272,7 @@ class Annotator {
   }
 
   private passOn(operands: string): void {
-    for (const token of operands.toLowerCase().split(/[\s,=]+/)) {
+    for (const token of operands.toLowerCase().split(/[\s,="]+/)) {
       const row = sensitiveMnemonic(token);
       if (row === undefined || row.form !== 'fixed' || this.macros.has(token)) continue;
       const site = this.describe(readOperation(row, '') as Operation, NO_PREFIXES, true);
@@ -317,8 +319,14 @@ class Annotator {
 
   private directive(): void {
     const { scanner, text } = this;
-    const name = text.slice(scanner.wordStart, scanner.wordEnd);
-    Annotator.directives.get(name)?.(this, text.slice(scanner.wordEnd, scanner.end).trim());
+    const name = text.slice(scanner.wordStart, scanner.wordEnd).toLowerCase();
+    Annotator.directives.get(name)?.(this, this.operands(scanner.wordEnd));
+  }
+
+  /** The rest of the statement behind a word of it, without comments. */
+  private operands(wordEnd: number): string {
+    const rest = this.text.slice(wordEnd, this.scanner.end);
+    return (rest.includes('/*') ? rest.replace(/\/\*[\s\S]*?\*\//g, ' ') : rest).trim();
   }
 
   /** What the directives that matter do, by name. */
@@ -343,7 +351,9 @@ class Annotator {
     ['.previrt', (a, operands) => a.switch(operands)],
     ['.set', (a, operands) => a.switchedBefore(operands)],
     ['.byte', (a, operands) => a.bytes(operands)],
-    ['.fill', (a, operands) => a.fill(operands)],
+    ['.fill', (a, operands) => a.fill(STRIDE_FILL.exec(operands))],
+    ['.skip', (a, operands) => a.fill(STRIDE_SKIP.exec(operands))],
+    ['.space', (a, operands) => a.fill(STRIDE_SKIP.exec(operands))],
     ['.file', ({ memory }, operands) => memory?.file(operands)],
   ]);
 
@@ -360,9 +370,9 @@ class Annotator {
   }
 
   /** A slot that outgrows its stride must be an error; a negative `.fill` is only a warning. */
-  private fill(operands: string): void {
+  private fill(stride: RegExpExecArray | null): void {
     const { scanner } = this;
-    const [, target, value] = STRIDE_FILL.exec(operands) ?? [];
+    const [, target, value] = stride ?? [];
     if (target === undefined) return;
     const replacement = `.org ${target}${value === undefined ? '' : `,${value}`}`;
     this.edits.guard(scanner.wordStart, scanner.end, replacement);
@@ -383,6 +393,7 @@ class Annotator {
   private beginMacro(operands: string): void {
     this.state.beginMacro();
     this.macros.add((/^[^\s,(]+/.exec(operands)?.[0] ?? '').toLowerCase());
+    this.passOn(operands);
   }
 
   private note(message: string): void {
@@ -434,6 +445,7 @@ function sectionOperands(operands: string): [string, string | undefined] {
 /** In a string that may be prose, operands have to look like operands. */
 function readQuoted(row: SensitiveMnemonic, operands: string): Operation | undefined {
   const bare = row.form === 'fixed' || row.form === 'monitor' || row.form === 'ins' || row.form === 'outs';
+  if (row.form === 'port' && !/^[$%(\\]/.test(operands)) return undefined;
   if (operands === '' ? !bare : !/^[$*%\\(.\w-][^\s,]*(\s*,\s*[^\s,]+)*$/.test(operands)) return undefined;
   return readOperation(row, operands);
 }

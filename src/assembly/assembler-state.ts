@@ -6,8 +6,8 @@ export interface Section {
   readonly executable: boolean;
   /** Its code runs away from the address that it is linked at. */
   readonly absolute: boolean;
-  /** The linker throws it away. */
-  readonly discarded: boolean;
+  /** What is in it has no sites: the linker throws it away, or it is data, be it a template of code. */
+  readonly ignored: boolean;
 }
 
 /** What a macro's body must not change outside of it. */
@@ -24,6 +24,7 @@ type Pushed = Pick<Place, 'section' | 'previous' | 'pushed'>;
 
 /** Sections whose flags the assembler knows without being told. */
 const CODE_SECTION = /^\.(text|init|fini)(\.|$)|\.text(\.|$)/;
+const DATA_SECTION = /^\.(ro)?data(\.|$)/;
 
 export class AssemblerState {
   private readonly policy: Policy;
@@ -46,10 +47,10 @@ export class AssemblerState {
     return this.place.section;
   }
 
-  /** 32- and 64-bit code in AT&T syntax, and not thrown away. */
+  /** 32- and 64-bit code in AT&T syntax, in a section that is not ignored. */
   get readable(): boolean {
     const { foreign, width, section } = this.place;
-    return !foreign && width !== 16 && !section.discarded;
+    return !foreign && width !== 16 && !section.ignored;
   }
 
   setWidth(width: Place['width']): void {
@@ -93,10 +94,11 @@ export class AssemblerState {
     const known = this.flags.get(name);
     const among = (sections: readonly string[]) =>
       sections.some((section) => name === section || name.startsWith(`${section}.`));
+    const executable = known?.includes('x') ?? CODE_SECTION.test(name);
     return {
-      executable: known?.includes('x') ?? CODE_SECTION.test(name),
+      executable,
       absolute: among(this.policy.absoluteSections),
-      discarded: among(this.policy.discardedSections),
+      ignored: among(this.policy.discardedSections) || (!executable && DATA_SECTION.test(name)),
     };
   }
 }

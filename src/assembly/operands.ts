@@ -46,7 +46,7 @@ export function numberValue(text: string): number | undefined {
   return match[1] === '-' ? -magnitude : magnitude;
 }
 
-const MEMORY = /^\*?\s*(%[cdefgs]s\s*:)?(.*?)(?:\(([^()]*[%,][^()]*)\))?$/is;
+const MEMORY = /^\*?\s*(%[cdefgs]s\s*:)?(.*?)(?:\(((?=[^()]*[%,])[^()]*)\))?$/is;
 
 /** Reads an operand as memory; undefined for registers and immediates. */
 export function memoryOperand(operand: string): MemoryOperand | undefined {

@@ -7,7 +7,7 @@
 import type { AccessRule } from './policy.ts';
 import { pathMatches } from './policy.ts';
 
-/** The text of a source file by its path; undefined if it cannot be read. */
+/** The text of a source file by its path, which may be one from where the compiler runs; undefined if it cannot be read. */
 export type ReadSource = (path: string) => string | undefined;
 
 /** Lines of one header that a rule names, first and last; `undefined`: all of them. */
@@ -24,9 +24,8 @@ export class Origins {
   private readonly readSource: ReadSource;
   private readonly byPath = new Map<string, readonly Watched[]>();
   private readonly byNumber = new Map<number, readonly Watched[]>();
+  /** What paths begin from, up to a slash, where the compiler says it. */
   private folder = '';
-  /** Headers that a rule names functions of, and that could not be read. */
-  readonly unreadable: string[] = [];
 
   constructor(rules: readonly AccessRule[], readSource: ReadSource) {
     this.rules = rules;
@@ -42,7 +41,7 @@ export class Origins {
   file(operands: string): void {
     const [, number, first = '', second] = FILE_DIRECTIVE.exec(operands) ?? [];
     if (number === undefined) return;
-    if (number === '0') this.folder = first;
+    if (number === '0') this.folder = `${first}/`;
     const watched = this.watch(second === undefined ? first : `${first}/${second}`);
     if (watched.length > 0) this.byNumber.set(Number(number), watched);
     else this.byNumber.delete(Number(number));
@@ -71,12 +70,8 @@ export class Origins {
   }
 
   private ranges(path: string, functions: readonly string[]): readonly (readonly [number, number])[] {
-    const source = this.readSource(path.startsWith('/') ? path : `${this.folder}/${path}`);
-    if (source === undefined) {
-      this.unreadable.push(path);
-      return [];
-    }
-    return functionLines(source, functions);
+    const source = this.readSource(path.startsWith('/') ? path : this.folder + path);
+    return source === undefined ? [] : functionLines(source, functions);
   }
 }
 

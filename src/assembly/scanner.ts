@@ -6,8 +6,8 @@
  * a compiler's output is looked at once and passed on.
  *
  * Syntax, as the assembler's own preprocessor sees it on x86 ELF targets:
- * statements end at a newline or `;`; `#` starts a comment anywhere, `/` at the
- * beginning of a line; block comments nest not and may span lines; strings take
+ * statements end at a newline or `;`; `#` starts a comment anywhere, `/` where
+ * a statement could begin; block comments nest not and may span lines; strings take
  * backslash escapes and may span lines; `'c` is a character constant, with or
  * without a closing quote. Anything may be preceded by labels.
  */
@@ -63,8 +63,6 @@ export class Scanner {
   inlineAsm: number | undefined = undefined;
   /** Where the search for the next statement begins. */
   position: number;
-  /** No newline since the last statement. */
-  private midLine = false;
   /** In the compiler's `#APP` block. */
   private app = false;
 
@@ -79,7 +77,6 @@ export class Scanner {
   fork(lineEnd?: number): Scanner {
     const fork = new Scanner(this.text, this.bytes);
     fork.position = lineEnd ?? this.position;
-    fork.midLine = lineEnd === undefined && this.midLine;
     return fork;
   }
 
@@ -90,12 +87,7 @@ export class Scanner {
     let at = this.position;
     for (;;) {
       const code = byteAt(bytes, at);
-      if (isBlank(code) || code === SEMICOLON) {
-        at++;
-        continue;
-      }
-      if (code === NEWLINE) {
-        this.midLine = false;
+      if (isBlank(code) || code === SEMICOLON || code === NEWLINE) {
         at++;
         continue;
       }
@@ -109,7 +101,7 @@ export class Scanner {
         at = endOfBlockComment(this.text, at);
         continue;
       }
-      if (code === SLASH && !this.midLine) {
+      if (code === SLASH) {
         at = endOfLine(bytes, at);
         continue;
       }
@@ -169,9 +161,17 @@ export class Scanner {
       if (code !== COLON) return wordEnd;
       this.labelled = true;
       this.lastLabel = this.wordStart;
-      code = byteAt(bytes, ++at);
-      while (code === SPACE || code === TAB) code = byteAt(bytes, ++at);
+      at = this.endOfGap(at + 1);
     }
+  }
+
+  /** The offset of what follows blanks and block comments. */
+  endOfGap(from: number): number {
+    const { text, bytes } = this;
+    let at = nextNonBlank(bytes, from);
+    while (byteAt(bytes, at) === SLASH && byteAt(bytes, at + 1) === STAR)
+      at = nextNonBlank(bytes, endOfBlockComment(text, at));
+    return at;
   }
 
   /** From the end of the first word to the end of the statement. */
@@ -185,18 +185,11 @@ export class Scanner {
       let code = byteAt(bytes, at);
       while (STOP[code] !== 1 && at < length) code = byteAt(bytes, ++at);
       if (at >= length) break;
-      if (code === NEWLINE) {
-        this.midLine = false;
-        break;
-      }
-      if (code === SEMICOLON) {
-        this.midLine = true;
-        break;
-      }
-      if (code === HASH) {
+      if (code === NEWLINE || code === SEMICOLON) break;
+      // A slash here comes right behind a label.
+      if (code === HASH || (code === SLASH && at === this.wordStart)) {
         end = at;
         at = endOfLine(bytes, at);
-        this.midLine = false;
         break;
       }
       if (code === QUOTE) {

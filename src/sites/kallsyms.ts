@@ -27,8 +27,8 @@ const NAMES_A_MARKER = 256;
 const MAX_TOKEN = 128;
 const MAX_SYMBOLS = 1 << 21;
 const MIN_SYMBOLS = 16;
-/** Names that are looked at in all: made-up tables must not take for ever. */
-const MAX_NAMES = 1 << 24;
+/** Bytes of names that are looked at in all: made-up tables must not take for ever. */
+const MAX_BYTES = 1 << 26;
 const TYPE = /^[a-zA-Z?]/;
 
 const align = (offset: number): number => (offset + 3) & ~3;
@@ -92,7 +92,7 @@ function namesAt(
   view: DataView,
   at: number,
   tokens: Tokens,
-  budget: { names: number },
+  budget: { bytes: number },
 ): Names | undefined {
   const count = view.getUint32(at, true);
   if (count < MIN_SYMBOLS || count > MAX_SYMBOLS || count * 2 > tokens.start - at) return undefined;
@@ -101,12 +101,12 @@ function namesAt(
   const markers: number[] = [];
   let position = first;
   for (let index = 0; index < count; index++) {
-    if (--budget.names < 0) return undefined;
     if (index % NAMES_A_MARKER === 0) markers.push(position - first);
     let length = bytes[position++]!;
     // Long names take two bytes, the lower seven bits first (since 6.1).
     if (length & 0x80) length = (length & 0x7f) | (bytes[position++]! << 7);
-    if (length === 0 || position + length > tokens.start) return undefined;
+    budget.bytes -= 1 + length;
+    if (length === 0 || position + length > tokens.start || budget.bytes < 0) return undefined;
     let name = '';
     for (const token of bytes.subarray(position, position + length)) name += tokens.strings[token]!;
     if (!TYPE.test(name)) return undefined;
@@ -124,9 +124,9 @@ function findNames(
   bytes: Uint8Array,
   view: DataView,
   tokens: Tokens,
-  budget: { names: number },
+  budget: { bytes: number },
 ): Names | undefined {
-  for (let at = (tokens.start - 4) & ~3; at >= 0 && budget.names > 0; at -= 4) {
+  for (let at = (tokens.start - 4) & ~3; at >= 0 && budget.bytes > 0; at -= 4) {
     const found = namesAt(bytes, view, at, tokens, budget);
     if (found) return found;
   }
@@ -161,7 +161,7 @@ function readAddresses(
  */
 export function readKallsyms(bytes: Uint8Array, inImage: (address: number) => boolean): KernelSymbol[] {
   const view = viewOf(bytes);
-  const budget = { names: MAX_NAMES };
+  const budget = { bytes: MAX_BYTES };
   for (const tokens of tokenTables(bytes)) {
     const found = findNames(bytes, view, tokens, budget);
     if (!found) continue;

@@ -8,6 +8,7 @@
  *   expand ARG...         print the arguments, response files expanded, quoted for the shell
  */
 import { spawn } from 'node:child_process';
+import { openSync, readdirSync } from 'node:fs';
 import { originPatterns, prefilterPatterns } from '../assembly/prefilter.ts';
 import { parseRequest, perform, RequestError, readProfile, readRules } from './request.ts';
 import { expandResponseFiles, quoteForShell } from './response-file.ts';
@@ -18,10 +19,13 @@ const [command, ...values] = process.argv.slice(2);
 function once([state, ...fields]: string[]): void {
   const request = parseRequest(fields);
   if (state === undefined || request === undefined) throw new RequestError('malformed request');
+  // The server has nothing of the build's open, whose end somebody may be waiting for.
+  const nothing = openSync('/dev/null', 'r+');
+  const descriptors = Math.max(...readdirSync('/proc/self/fd').map(Number)) + 1;
   spawn(process.execPath, [process.argv[1] as string, 'serve', state], {
     cwd: '/',
     detached: true,
-    stdio: 'ignore',
+    stdio: Array(descriptors).fill(nothing),
   }).unref();
   perform(request);
 }

@@ -1,11 +1,21 @@
 /** One job of the assembler front: a source file in, the annotated text out. */
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { annotate } from '../assembly/annotator.ts';
 import { parseProfile, parseRules, policyFor, type Rules, RulesError } from '../assembly/policy.ts';
 import type { ProfiledStatement } from '../assembly/profile.ts';
 
 /** As the front passes it, in this order. */
-export const REQUEST_FIELDS = ['input', 'output', 'name', 'source', 'width', 'rules', 'profile'] as const;
+export const REQUEST_FIELDS = [
+  'input',
+  'output',
+  'name',
+  'source',
+  'width',
+  'rules',
+  'profile',
+  'folder',
+] as const;
 export type Request = Readonly<Record<(typeof REQUEST_FIELDS)[number], string>>;
 
 /** Something the user can put right; the message is one line. */
@@ -20,16 +30,20 @@ export function parseRequest(values: readonly string[]): Request | undefined {
 /**
  * Annotates `input` (a path) into `output` (a path). `name` is what the
  * assembler's messages shall call the text, `source` the file it was compiled
- * from if known, `profile` what a run has found, if anything. Bytes are kept as they are, whatever their encoding.
+ * from if known, `profile` what a run has found, if anything, `folder` where the compiler runs. Bytes are
+ * kept as they are, whatever their encoding.
  */
 export function perform(request: Request): void {
   const text = readFileSync(request.input, 'latin1');
   const source = request.source || sourceNamedIn(text) || request.name;
   const profile = request.profile === '' ? [] : readProfile(request.profile);
   const policy = policyFor(readRules(request.rules), source, profile);
-  const { text: annotated } = annotate(text, policy, request.width === '32' ? 32 : 64, readSource);
+  const { text: annotated } = annotate(text, policy, request.width === '32' ? 32 : 64, (path) =>
+    readSource(resolve(request.folder, path)),
+  );
   // The assembler reads standard input; this makes its messages and debug lines name the file.
-  const marker = /^# \d/.test(annotated) ? '' : `# 1 "${request.name.replace(/["\\]/g, '\\$&')}"\n`;
+  const name = Buffer.from(request.name).toString('latin1');
+  const marker = /^# \d/.test(annotated) ? '' : `# 1 "${name.replace(/["\\]/g, '\\$&')}"\n`;
   writeFileSync(request.output, marker + annotated, 'latin1');
 }
 

@@ -93,6 +93,7 @@ const TABLE = [
   ['lcall',     '-WlQ',  'far',     1, 'far_call'],
   ['ljmp',      '-WlQ',  'far',     1, 'far_jmp'],
   ['lret',      '-WlQ',  'fixed',   1, 'far_ret'],
+  ['retf',      '-WlQ',  'fixed',   1, 'far_ret'],
   ['sysenter',  '-',     'fixed',   2, 'sysenter'],
   ['sysexit',   '-lQ',   'fixed',   2, 'sysexit'],
   ['syscall',   '-',     'fixed',   2, 'syscall'],

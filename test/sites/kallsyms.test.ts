@@ -58,5 +58,8 @@ describe(`kallsyms (PREVIRT_SEED=${SEED})`, () => {
     for (let at = 0; at < counts.length; at += 4) counts.set([0, 1, 1, 0], at);
     expect(readKallsyms(Buffer.concat([counts, table]), isInText).length).toBe(200);
     expect(readKallsyms(Buffer.concat([counts, table.subarray(1600)]), isInText)).toEqual([]);
+    // The same with names as long as their lengths can say.
+    for (let at = 0; at < counts.length; at += 4) counts.set([0x82, 0x7f, 0, 0], at);
+    expect(readKallsyms(Buffer.concat([counts, table.subarray(1600)]), isInText)).toEqual([]);
   });
 });

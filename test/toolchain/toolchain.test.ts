@@ -3,7 +3,7 @@
  * results, but for the sites. Everything runs in a folder of its own, with a
  * cache and a TMPDIR of its own, so that what is left behind shows.
  */
-import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
+import { execFileSync, type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
 import {
   mkdirSync,
   mkdtempSync,
@@ -29,13 +29,17 @@ const FILES: Record<string, string> = {
   'sensitive.c': SENSITIVE,
   'harmless.c': HARMLESS,
   'wrong.c': 'void f(void) { asm volatile("cli; bogus"); }\n',
+  'жы.s': '\tcli\n\tbogus\n',
   'syntax.c': 'void f(void) {\n',
   'sensitive.s': '\t.text\nf:\tcli\n\tret\n',
   'wrong.s': '\tcli\n\tbogus\n',
   'macro.S': '#define OFF cli\n.macro m op\n\\op\n.endm\nm hlt\nOFF\n',
   'sensitive.cc':
     'struct S { static void f() { asm volatile("cli"); } };\nvoid g() { S::f(); }\ninline void h() { asm("hlt"); }\nvoid i() { h(); }\n',
+  'harmless.s': '\tnop\n',
   'stride.s': 't: cli\n.fill t + 2 - ., 1, 0x90\n',
+  'device.h': 'static inline void set(int *p) { *p = 1; }\n',
+  'device.c': '#include "device.h"\nvoid f(int *p) { set(p); }\n',
   'args.rsp': '-m32 -O2 -c "sensitive.c" -o out.o\n',
   'as.rsp': '--32 sensitive.s -o out.o\n',
   'space name.c': SENSITIVE,
@@ -51,6 +55,7 @@ beforeAll(() => {
     mkdirSync(name, { recursive: true });
   }
   for (const [name, content] of Object.entries(FILES)) writeFileSync(join(folder, 'work', name), content);
+  execFileSync('mkfifo', [join(folder, 'work/pipe')]);
   environment = {
     ...process.env,
     TMPDIR: join(folder, 'tmp'),
@@ -116,6 +121,7 @@ describe('like the real tools', () => {
     ['gcc -m32 -c sensitive.c -o /nowhere/out.o'],
     ['as --32 wrong.s -o out.o'],
     ['as --32 sensitive.s wrong.s -o out.o'],
+    ['as --32 жы.s -o out.o'],
     ['as --32 nowhere.s -o out.o'],
     ['as --32 --bogus-option sensitive.s -o out.o'],
     ['as --32 -o'],
@@ -160,7 +166,11 @@ describe('annotates', () => {
     ['as --32 sensitive.s -o out.o', 1],
     ['as --32 -o out.o <sensitive.s', 1],
     ['as @as.rsp', 1],
+    ['gcc -m32 -Wa,-defsym,X=1 -c sensitive.c -o out.o', 2],
     ['as --32 sensitive.s /dev/null -o out.o', 1],
+    ['as --32 /dev/stdin -o out.o <sensitive.s', 1],
+    ['gcc -m32 -x assembler -c /dev/stdin -o out.o <sensitive.s', 1],
+    ['as --32 pipe -o out.o & cat sensitive.s >pipe; wait $!', 1],
   ])('%s', (command, sites) => {
     expect(run(`rm -f out.o; "$P"${command}`)).toEqual({ status: 0, stdout: '', stderr: '' });
     expect(siteCount('out.o')).toBe(sites);
@@ -197,6 +207,15 @@ describe('annotates', () => {
     expect(siteCount('out.o')).toBe(1);
   });
 
+  it.each(['-g1 -gdwarf-4', '-g1 -gdwarf-5'])('accesses by the lines of a relative header, %s', (options) => {
+    const rules = { domains: ['mmio'], absoluteSections: [], discardedSections: [], files: [] };
+    const accesses = [{ domain: 'mmio', file: 'device.h', functions: ['set'] }];
+    writeFileSync(join(folder, 'accesses.json'), JSON.stringify({ ...rules, accesses }));
+    const compile = `"$P"gcc -m32 -O2 ${options} -c device.c -o out.o`;
+    expect(run(`rm -f out.o; PREVIRT_RULES=../accesses.json ${compile}`).status).toBe(0);
+    expect(siteCount('out.o')).toBe(1);
+  });
+
   it('in parallel from a cold cache, leaving nothing behind', async () => {
     const cold = join(folder, 'cold');
     const tmp = join(folder, 'cold-tmp');
@@ -221,6 +240,42 @@ describe('annotates', () => {
     const state = readdirSync(cold).find((name) => name.startsWith('toolchain-')) as string;
     const files = readdirSync(join(cold, state)).filter((name) => name !== 'server');
     expect(files.sort()).toEqual(['annotator.mjs', 'origins', 'patterns']);
+  });
+});
+
+/** Runs the assembler, a tool that it calls replaced by a script; what is written to standard output. */
+function withTool(name: string, script: string): string {
+  const tools = mkdtempSync(join(folder, 'tools-'));
+  writeFileSync(join(tools, name), `#!/bin/bash\n${script}\n`, { mode: 0o755 });
+  const { status, stdout } = run(`rm -f out.o; PATH=${tools}:$PATH "$P"as --32 sensitive.s -o out.o`);
+  expect(status).toBe(0);
+  expect(siteCount('out.o')).toBe(1);
+  return stdout;
+}
+
+describe('the resident annotator', () => {
+  it('gets its token by no command line', () => {
+    withTool('bash', 'exec /bin/bash "$@"');
+    const server = join(folder, 'cache', run('ls ../cache | grep toolchain-').stdout.trim(), 'server');
+    // The server of the call before has started.
+    const token = run(`until [ -e ${server} ]; do sleep 0.1; done; cat ${server}`)
+      .stdout.trim()
+      .split(' ')[1];
+    const commandLine = withTool('bash', 'echo "$@"; exec /bin/bash "$@"');
+    expect(commandLine).toContain('sensitive.s');
+    expect(commandLine).not.toContain(token);
+  });
+
+  it('keeps nothing open of the build that starts it, and finds a cache with a relative name', () => {
+    const build = 'exec 20>held; "$P"as --32 sensitive.s -o out.o';
+    const started = 'timeout 20 sh -c "until [ -e ../held-cache/toolchain-*/server ]; do sleep 0.1; done"';
+    const open = 'ls -l /proc/[0-9]*/fd 2>&1 | grep -o "/dev/null$\\|$PWD/held$" | sort -u';
+    const { stdout } = run(`PREVIRT_CACHE=../held-cache bash -c '${build}' && ${started} && ${open}`);
+    expect(stdout).toBe('/dev/null\n');
+  });
+
+  it('is not believed when it has written nothing', () => {
+    withTool('bash', 'exit 0');
   });
 });
 
@@ -263,6 +318,30 @@ describe('guards', () => {
     expect(lines[0]).toContain(rules);
     expect(lines[0]).toContain(message);
   });
+
+  it('takes no source for harmless that it could not look through', () => {
+    withTool('grep', 'exit 2');
+  });
+
+  it.each(['toolchain-*', 'toolchain-*/annotator.mjs', 'toolchain-*/patterns'])(
+    'makes again what is gone from the cache: %s',
+    (gone) => {
+      const command = `rm -rf out.o ../cache/${gone}; "$P"as --32 sensitive.s -o out.o`;
+      expect(run(command)).toEqual({ status: 0, stdout: '', stderr: '' });
+      expect(siteCount('out.o')).toBe(1);
+    },
+  );
+
+  it.each(['', '-', 'harmless.s -'])(
+    'assembles nothing of a source that there is no room for: %j',
+    (inputs) => {
+      const { status } = run(
+        `ulimit -f 2; "$P"as --32 ${inputs} -o out.o`,
+        `${'# comment\n'.repeat(1000)}\tnop\n`,
+      );
+      expect(status).not.toBe(0);
+    },
+  );
 
   it('names what to do if the cache cannot be written', () => {
     const { status, stderr } = run('PREVIRT_CACHE=/proc/none "$P"as --32 sensitive.s -o out.o');

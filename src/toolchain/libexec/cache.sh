@@ -1,11 +1,12 @@
 # Sourced by the assembler front. Sets `bundle` (the annotator as one file),
 # `patterns` (the prefilter), `origins` (what the rule file and the profile add
 # to it) and `state` (a directory only the user can read); makes them on first
-# use and after a change of what they are made from. Needs `home`, `rules`, `profile`.
+# use, after a change of what they are made from, and when one is gone. Needs `home`, `rules`, `profile`.
 cache=${PREVIRT_CACHE:-${XDG_CACHE_HOME:-${HOME:?previrt-as: set HOME or PREVIRT_CACHE to a writable directory}/.cache}/previrt}
+case $cache in /*) ;; *) cache=$PWD/$cache ;; esac
 current=$cache/toolchain$home/current
 fresh=
-if [ -f "$current" ]; then
+if IFS= read -r state 2>/dev/null <"$current" && [ -f "$state/annotator.mjs" ] && [ -f "$state/patterns" ]; then
   fresh=1
   for file in "$home"/src/x86/*.ts "$home"/src/assembly/*.ts "$home"/src/toolchain/*.ts; do
     [ "$file" -nt "$current" ] && fresh= && break

@@ -13,7 +13,7 @@ started=$current.$$
 mkdir -p "${current%/*}" && : >"$started" || fail "cannot write to $cache: set PREVIRT_CACHE to a writable directory"
 key=$(cat "$home"/src/x86/*.ts "$home"/src/assembly/*.ts "$home"/src/toolchain/*.ts | sha256sum) || exit 1
 state=$cache/toolchain-${key%% *}
-if [ ! -d "$state" ]; then
+if [ ! -f "$state/annotator.mjs" ] || [ ! -f "$state/patterns" ]; then
   building=$state.$$
   trap 'rm -rf "$building" "$started"' EXIT
   trap 'exit 1' HUP INT TERM
@@ -21,7 +21,7 @@ if [ ! -d "$state" ]; then
     "$esbuild" "$home/src/toolchain/main.ts" --bundle --platform=node --format=esm --target=node20 \
       --log-level=error --outfile="$building/annotator.mjs" &&
     node "$building/annotator.mjs" patterns >"$building/patterns" || fail "cannot bundle the annotator into $building"
-  mv -T "$building" "$state" 2>/dev/null || [ -d "$state" ] || fail "cannot create $state"
+  mkdir -p "$state" && mv "$building"/* "$state" || fail "cannot create $state"
 fi
 # `current` is as old as the look at the sources, so that a change since then counts.
 echo "$state" >"$started.path" && touch -r "$started" "$started.path" && mv "$started.path" "$current"
