@@ -39,6 +39,10 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
   ENAMETOOLONG: 'the name is too long',
   ELOOP: 'too many symbolic links',
+  EPIPE: 'nobody reads it any more',
+  EADDRINUSE: 'there is something already',
+  ECONNREFUSED: 'nobody listens there',
+  ENOTSOCK: 'is no socket',
 };
 
 const isSystemError = (error: unknown): error is Error & { code: string } =>
