@@ -1,5 +1,14 @@
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { type StdioOptions, spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -215,6 +224,25 @@ describe('audit', () => {
     });
   });
 });
+
+test.each([['inspect', 'vmlinux'], ['audit', '--json', 'vmlinux'], ['burn', '--help'], ['--version']])(
+  'no room for what is said: %s',
+  (...args) => {
+    const full = openSync('/dev/full', 'w');
+    const run = (stdio: StdioOptions) =>
+      spawnSync(PREVIRT, args, { cwd: directory, stdio, encoding: 'utf8' });
+    try {
+      expect(run(['ignore', full, 'pipe'])).toMatchObject({
+        status: 1,
+        stderr: 'previrt: cannot write standard output: no space left\n',
+      });
+      expect(run(['ignore', 'pipe', full]).status).toBe(0);
+      expect(run(['ignore', full, full]).status).toBe(1);
+    } finally {
+      closeSync(full);
+    }
+  },
+);
 
 test('many first starts at once build one bundle', async () => {
   const { spawn } = await import('node:child_process');
