@@ -11,7 +11,7 @@ import { burnState, isMachineState } from './burn-state.ts';
 import { domainsOption } from './domains.ts';
 import { CliError, inPlace } from './errors.ts';
 import { readInput, writeOutput } from './files.ts';
-import { readKernel } from './kernel-file.ts';
+import { kernelIn } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
 
 export interface BurnCommandOptions {
@@ -108,7 +108,7 @@ async function burnedKernel(
 async function prepare(path: string, bytes: Uint8Array, options: BurnCommandOptions): Promise<Prepared> {
   if (options.fromBinary) {
     const { prepareBinaryBurn } = await import('../substitution/burn-binary.ts');
-    const { file, image } = readKernel(path);
+    const { file, image } = kernelIn(path, bytes);
     const { discovery, missed, finish } = inPlace(path, () => prepareBinaryBurn(image, { ...options, file }));
     return { finish, found: formatDiscovery(path, discovery, missed) };
   }

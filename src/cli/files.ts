@@ -48,6 +48,15 @@ export function withInput<T>(path: string, body: (file: number) => T): T {
 
 const statOrUndefined = (path: string) => statSync(path, { throwIfNoEntry: false });
 
+/** Whether there is a file, no folder, pipe, device or socket. If nobody can tell, no: whoever opens it will say why. */
+export function isFile(path: string): boolean {
+  try {
+    return statOrUndefined(path)?.isFile() ?? false;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Writes a file whole or not at all: to a temporary file beside it, which then
  * takes its name. Existing permissions stay; a new file gets `mode`.

@@ -84,6 +84,19 @@ describe('burn and unburn', () => {
   });
 });
 
+test.each([[['--domains', 'cpu']], [['--from-binary']]])('burn %s reads a pipe, once', (options) => {
+  const burn = (from: string, to: string) =>
+    `"${PREVIRT}" burn ${from} --target hosted ${options.join(' ')} -o ${to}`;
+  const script = `mkfifo pipe; cat vmlinux >pipe & ${burn('pipe', 'piped')} && ${burn('vmlinux', 'burned')} && wait $!`;
+  const { status, stderr } = spawnSync('bash', ['-c', script], {
+    cwd: directory,
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(readFileSync(path('piped')).equals(readFileSync(path('burned')))).toBe(true);
+});
+
 describe('a module', () => {
   beforeEach(() => writeFileSync(path('m.ko'), assembleObject(siteText(FIXTURE_SITES[0]!))));
   const burn = (...args: string[]) => previrt('burn', 'm.ko', '--target', 'xen', '-o', 'burned', ...args);
