@@ -1,17 +1,22 @@
 /** Reading and writing files for commands, with errors that say which file and why. */
 
+import { randomUUID } from 'node:crypto';
 import {
   closeSync,
+  existsSync,
+  fchmodSync,
   fsyncSync,
+  lstatSync,
   openSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
   renameSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { writeFully } from '../machine/ram.ts';
 import { ENDING_SIGNALS } from '../migration/signals.ts';
 import { CliError, systemError } from './errors.ts';
@@ -104,6 +109,12 @@ function holdSignals(): () => void {
   return () => void setImmediate(() => setImmediate(letGo));
 }
 
+/** Where symbolic links from a path lead, though nothing may be there. */
+function endOfLinks(path: string): string {
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()) return path;
+  return endOfLinks(resolve(realpathSync(dirname(path)), readlinkSync(path)));
+}
+
 /**
  * The same for a file that `write` writes, by its descriptor. Nothing but a file is replaced.
  * @param durable whether it is on its disk when this returns, whatever becomes of the host then
@@ -123,11 +134,15 @@ export function replaceFile(
       throw new CliError(`cannot write ${path}: is a directory`, 'give a file name');
     if (existing && !existing.isFile())
       throw new CliError(`cannot write ${path}: there is something that is no file`, 'give another name');
-    const target = existing ? realpathSync(path) : path;
-    const candidate = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`);
-    const file = openSync(candidate, 'wx', existing ? existing.mode & 0o777 : mode);
+    const target = existing ? realpathSync(path) : endOfLinks(path);
+    // Not by its name, to which nothing might fit.
+    const candidate = join(dirname(target), `.previrt-${randomUUID()}.tmp`);
+    const permissions = existing && existing.mode & 0o777;
+    const file = openSync(candidate, 'wx', permissions ?? mode);
     temporary = candidate;
     try {
+      // Whatever the umask.
+      if (permissions !== undefined) fchmodSync(file, permissions);
       write(file);
       if (durable) fsyncSync(file);
     } finally {
@@ -138,7 +153,7 @@ export function replaceFile(
     if (durable) syncFolder(dirname(target));
   } catch (error) {
     if (temporary !== undefined) rmSync(temporary, { force: true });
-    const missing = !statOrUndefined(dirname(path));
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT' && !existsSync(dirname(path));
     throw systemError(error, 'write', path, missing ? `create ${dirname(path)} first` : undefined);
   } finally {
     letGo();

@@ -1,11 +1,15 @@
 import { type StdioOptions, spawnSync } from 'node:child_process';
 import {
+  chmodSync,
   closeSync,
+  lstatSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -95,6 +99,42 @@ test.each([[['--domains', 'cpu']], [['--from-binary']]])('burn %s reads a pipe, 
   });
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   expect(readFileSync(path('piped')).equals(readFileSync(path('burned')))).toBe(true);
+});
+
+describe('what is written', () => {
+  const burn = (output: string) => previrt('burn', 'vmlinux', '--target', 'hosted', '-o', output);
+
+  test('goes where a symbolic link leads, though nothing is there yet', () => {
+    mkdirSync(path('folder'));
+    symlinkSync('../kernel', path('folder/link'));
+    expect(burn('folder/link').status).toBe(0);
+    expect(lstatSync(path('folder/link')).isSymbolicLink()).toBe(true);
+    expect(readdirSync(directory).sort()).toEqual(['folder', 'kernel', 'vmlinux']);
+  });
+
+  test.each([0o600, 0o666, 0o750])(
+    'has the permissions of what it replaces, whatever the umask: %o',
+    (mode) => {
+      writeFileSync(path('kernel'), '');
+      chmodSync(path('kernel'), mode);
+      expect(burn('kernel').status).toBe(0);
+      expect(statSync(path('kernel')).mode & 0o777).toBe(mode);
+    },
+  );
+
+  test('may have the longest name that there is', () => {
+    const name = 'k'.repeat(255);
+    expect(burn(name).status).toBe(0);
+    expect(readdirSync(directory).sort()).toEqual([name, 'vmlinux']);
+  });
+
+  test.each(['loop', 'loop/kernel'])('goes to no link that leads nowhere: %s', (name) => {
+    symlinkSync('loop', path('loop'));
+    expect(burn(name)).toMatchObject({
+      status: 1,
+      stderr: `previrt: cannot write ${name}: too many symbolic links\n`,
+    });
+  });
 });
 
 describe('a module', () => {
