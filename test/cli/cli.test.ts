@@ -317,6 +317,14 @@ describe('bad input is one line and leaves nothing behind', () => {
   // name, files, arguments, status, message
   test.each<[string, Record<string, Uint8Array | string>, string[], number, RegExp]>([
     ['no such file', {}, ['inspect', 'absent'], 1, /^previrt: cannot read absent: no such file/],
+    ['no such file for xl', {}, ['xl-config', 'absent'], 1, /^previrt: cannot read absent: no such file/],
+    [
+      'no such kernel',
+      {},
+      ['resume', 'state', '--kernel', 'absent'],
+      1,
+      /^previrt: cannot read absent: no such file/,
+    ],
     ['a directory', {}, ['inspect', '.'], 1, /cannot read \.: is a directory/],
     [
       'truncated',
