@@ -210,3 +210,9 @@ export const sectionAt = (elf: ElfImage, address: number, size: number): Section
       address >= section.sh_addr &&
       address + size <= section.sh_addr + section.sh_size,
   );
+
+/** Where [address, address + size) lies in the file, if a loaded section has it there. */
+export function offsetAt(elf: ElfImage, address: number, size: number): number | undefined {
+  const section = sectionAt(elf, address, size);
+  return section && section.sh_offset + address - section.sh_addr;
+}

@@ -11,10 +11,11 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { assembleObject, FIXTURE_SITES, linkImage, linkVdso, sitesText, siteText } from '../sites/fixture.ts';
 
@@ -312,6 +313,12 @@ test('many first starts at once build one bundle', async () => {
 });
 
 describe('bad input is one line and leaves nothing behind', () => {
+  const LARGE = join(mkdtempSync(join(tmpdir(), 'previrt-large-')), 'large');
+  beforeAll(() => {
+    writeFileSync(LARGE, '');
+    truncateSync(LARGE, 2 ** 31);
+  });
+  afterAll(() => rmSync(dirname(LARGE), { recursive: true }));
   const cut = image.subarray(0, image.length / 2);
   const noSites = linkImage({ text: '.globl _start\n_start: ret\n' });
   // name, files, arguments, status, message
@@ -325,6 +332,7 @@ describe('bad input is one line and leaves nothing behind', () => {
       1,
       /^previrt: cannot read absent: no such file/,
     ],
+    ['too large', {}, ['inspect', LARGE], 1, /^previrt: cannot read \S+: is larger than 2 GiB/],
     ['a directory', {}, ['inspect', '.'], 1, /cannot read \.: is a directory/],
     [
       'truncated',
