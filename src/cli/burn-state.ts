@@ -4,7 +4,7 @@ import { isStateFile, readStateFile } from '../machine/state-reader.ts';
 import { formatBytes } from '../report/table.ts';
 import type { BurnCommandOptions } from './burn.ts';
 import { CliError, inPlace } from './errors.ts';
-import { isFile, readInput, withInput, writeOutput } from './files.ts';
+import { besides, isFile, readInput, withInput, writeOutput } from './files.ts';
 
 /**
  * Whether a file is a machine state, by how it begins. What is no file is left
@@ -31,7 +31,7 @@ export async function burnState(path: string, options: BurnCommandOptions): Prom
   );
   // It holds all of the guest's memory.
   writeOutput(output, burned, 0o600);
-  process.stdout.write(
+  besides(output).write(
     json
       ? `${JSON.stringify({ output, size: burned.length, target, domains })}\n`
       : `${output}: a domain in which the guest of ${path} goes on; ${formatBytes(burned.length)}\n`,

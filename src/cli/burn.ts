@@ -10,7 +10,7 @@ import type { DomainName } from '../x86/site-kinds.ts';
 import { burnState, isMachineState } from './burn-state.ts';
 import { domainsOption } from './domains.ts';
 import { CliError, inPlace } from './errors.ts';
-import { readInput, writeOutput } from './files.ts';
+import { besides, readInput, writeOutput } from './files.ts';
 import { kernelIn } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
 
@@ -168,7 +168,7 @@ what it loads (docs/annotation.md).`,
         : await burnedKernel(image, bytes, options);
       const report = burnReport(burned);
       writeOutput(options.output, burned);
-      process.stdout.write(
+      besides(options.output).write(
         options.json
           ? `${JSON.stringify({ output: options.output, size: burned.length, ...report })}\n`
           : `${found ?? ''}${options.output}: burned ${plural(report.burned, 'site')} for ${report.target} (${report.domains.join(', ')}), ` +

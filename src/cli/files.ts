@@ -5,6 +5,7 @@ import {
   closeSync,
   existsSync,
   fchmodSync,
+  fstatSync,
   fsyncSync,
   lstatSync,
   openSync,
@@ -79,6 +80,13 @@ export function writeOutput(path: string, bytes: Uint8Array, mode = 0o644): void
     throw systemError(error, 'write', path);
   }
   replaceFile(path, mode, (file) => writeFully(file, bytes, 0));
+}
+
+/** Where to say what was written to `path`: not on standard output if that leads to the same, and would have it as well. */
+export function besides(path: string): NodeJS.WritableStream {
+  const [written, output] = [statOrUndefined(path), fstatSync(process.stdout.fd)];
+  const same = written?.dev === output.dev && written.ino === output.ino && !written.isCharacterDevice();
+  return same ? process.stderr : process.stdout;
 }
 
 /** Waits until what has changed in a folder is on its disk. */

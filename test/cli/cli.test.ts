@@ -103,6 +103,17 @@ test.each([[['--domains', 'cpu']], [['--from-binary']]])('burn %s reads a pipe, 
 });
 
 describe('what is written', () => {
+  test('to standard output has nothing else behind it', () => {
+    previrt('burn', 'vmlinux', '--target', 'hosted', '-o', 'burned');
+    const unburn = (redirection: string) =>
+      spawnSync('sh', ['-c', `"${PREVIRT}" unburn burned -o /dev/stdout ${redirection}`], { cwd: directory });
+    const piped = unburn('| cat');
+    expect(piped.stdout.equals(image)).toBe(true);
+    expect(piped.stderr.toString()).toMatch(/^\/dev\/stdout: as before burning/);
+    expect(unburn('>back').stdout.toString()).toBe('');
+    expect(readFileSync(path('back')).equals(image)).toBe(true);
+  });
+
   const burn = (output: string) => previrt('burn', 'vmlinux', '--target', 'hosted', '-o', output);
 
   test('goes where a symbolic link leads, though nothing is there yet', () => {
