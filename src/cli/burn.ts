@@ -6,6 +6,7 @@ import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
 import { formatDiscovery } from '../report/discovery.ts';
 import { formatBytes, plural } from '../report/table.ts';
 import { BURN_TARGETS, type BurnTargetName } from '../substitution/select.ts';
+import { sayBefore } from '../targets/write-out.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 import { burnState, isMachineState } from './burn-state.ts';
 import { domainsOption } from './domains.ts';
@@ -109,6 +110,7 @@ async function prepare(path: string, bytes: Uint8Array, options: BurnCommandOpti
   if (options.fromBinary) {
     const { prepareBinaryBurn } = await import('../substitution/burn-binary.ts');
     const { file, image } = kernelIn(path, bytes);
+    sayBefore(`disassembling ${path}`);
     const { discovery, missed, finish } = inPlace(path, () => prepareBinaryBurn(image, { ...options, file }));
     return { finish, found: formatDiscovery(path, discovery, missed) };
   }

@@ -2,6 +2,7 @@
 
 import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
+import { sayBefore } from '../targets/write-out.ts';
 import { request } from './control.ts';
 import { CliError, inPlace, systemError } from './errors.ts';
 import { isFile, withInput } from './files.ts';
@@ -55,6 +56,7 @@ const ofRun = (socket: string, wanted: Wanted): Promise<Written> =>
 
 async function ofCore(path: string, wanted: Wanted): Promise<Written> {
   const { coreState } = await import('../targets/xen/core.ts');
+  sayBefore(`reading ${path}`);
   return withInput(path, (core) => ({
     bytes: writeState(
       inPlace(path, () => coreState(core)),

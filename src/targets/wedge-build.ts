@@ -13,6 +13,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { InputError } from '../elf/input-error.ts';
+import { sayBefore } from './write-out.ts';
 
 const execute = promisify(execFile);
 
@@ -115,6 +116,7 @@ async function build(recipe: WedgeRecipe): Promise<string> {
   for (const { path, text } of files) hash.update(path).update(text);
   const result = join(cacheRoot(), 'wedge', `${target}-${hash.digest('hex').slice(0, 16)}`);
   if (existsSync(result)) return result;
+  sayBefore(`building the wedge for ${target}`);
   const work = await mkdtemp(join(tmpdir(), 'previrt-wedge-'));
   try {
     for (const [path, text] of headers) {

@@ -309,6 +309,30 @@ test.each([['inspect', 'vmlinux'], ['audit', '--json', 'vmlinux'], ['burn', '--h
   },
 );
 
+describe('at a terminal', () => {
+  const typed = (command: string, env: NodeJS.ProcessEnv = {}) =>
+    spawnSync('script', ['-qec', `"${PREVIRT}" ${command}`, '/dev/null'], {
+      cwd: directory,
+      encoding: 'utf8',
+      env: { ...process.env, ...env },
+    }).stdout;
+
+  test('what takes long says so before: building the wedge', () => {
+    mkdirSync(path('bin'));
+    writeFileSync(path('bin/gcc'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+    const env = { PREVIRT_CACHE: path('cache'), PATH: `${path('bin')}:${process.env.PATH}` };
+    expect(typed('burn vmlinux --target hosted -o out', env)).toMatch(
+      /^building the wedge for hosted \.\.\.\r\n.*gcc cannot build the wedge/,
+    );
+  });
+
+  test('and disassembling', () => {
+    expect(typed('burn vmlinux --from-binary --target hosted -o out')).toMatch(
+      /^disassembling vmlinux \.\.\.\r\nvmlinux: /,
+    );
+  });
+});
+
 test('many first starts at once build one bundle', async () => {
   const { spawn } = await import('node:child_process');
   const cache = path('cache');
