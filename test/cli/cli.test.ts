@@ -1,4 +1,4 @@
-import { type StdioOptions, spawnSync } from 'node:child_process';
+import { execFileSync, type StdioOptions, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
@@ -347,6 +347,18 @@ test('many first starts at once build one bundle', async () => {
   expect(readdirSync(join(cache, 'cli'))).toHaveLength(1);
 });
 
+/** As `objcopy --only-keep-debug` leaves it: sections without their bytes. */
+function onlyKeepDebug(bytes: Uint8Array): Uint8Array {
+  const file = join(mkdtempSync(join(tmpdir(), 'previrt-debug-')), 'file');
+  try {
+    writeFileSync(file, bytes);
+    execFileSync('objcopy', ['--only-keep-debug', file]);
+    return readFileSync(file);
+  } finally {
+    rmSync(dirname(file), { recursive: true });
+  }
+}
+
 describe('bad input is one line and leaves nothing behind', () => {
   const LARGE = join(mkdtempSync(join(tmpdir(), 'previrt-large-')), 'large');
   beforeAll(() => {
@@ -384,6 +396,13 @@ describe('bad input is one line and leaves nothing behind', () => {
       ['burn', 'noSites', '--target', 'hosted', '-o', 'out'],
       1,
       /no sites: .*CROSS_COMPILE/,
+    ],
+    [
+      'only what debuggers want',
+      { debug: onlyKeepDebug(image) },
+      ['inspect', 'debug'],
+      1,
+      /^previrt: debug: no sites: section .previrt.sites has none in the file/,
     ],
     ['a 64-bit program', {}, ['burn', '/bin/true', '--target', 'hosted', '-o', 'out'], 1, /64-bit/],
     ['not burned', {}, ['unburn', 'vmlinux', '-o', 'out'], 1, /vmlinux: not burned/],

@@ -53,6 +53,12 @@ describe(`burning a kernel that was never annotated (PREVIRT_SEED=${SEED})`, () 
     expect(() => burned(withOverlap(image))).toThrow('another section of the kernel has the address');
   });
 
+  it('takes alternatives that have no bytes in the file for none', () => {
+    const section = '.section .altinstructions,"a",@nobits\n.zero 12\n.text';
+    const image = linkImage({ text: `.globl _start\n_start: popf\nret\n${section}` });
+    expect(unburn(burned(image))).toEqual(image);
+  });
+
   it('changes one byte of each silent instruction, nothing else, and unburns to the same', () => {
     const programs = fc.array(fc.constantFrom(...SILENT, ...TRAPPING, ...PLAIN), {
       minLength: 1,
