@@ -5,7 +5,7 @@
  */
 
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
@@ -101,9 +101,24 @@ export async function buildWedge(recipe: WedgeRecipe): Promise<string> {
   const found = join(cacheRoot(), 'wedge', `${recipe.target}-of-${allSources()}`);
   if (existsSync(found)) return realpathSync(found);
   const result = await build(recipe);
-  await symlink(result, `${found}.${process.pid}`);
-  await rename(`${found}.${process.pid}`, found);
+  await putIntoCache(found, (fresh) => symlink(result, fresh));
   return result;
+}
+
+/** Makes something in the cache, whole or not at all. @throws InputError if it cannot be there */
+async function putIntoCache(path: string, make: (fresh: string) => Promise<void>): Promise<void> {
+  const fresh = `${path}.${randomUUID()}`;
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await make(fresh);
+    await rename(fresh, path);
+  } catch (error) {
+    await rm(fresh, { force: true }).catch(() => {});
+    throw new InputError(
+      `the wedge cannot be kept in ${dirname(path)}: ${(error as Error).message}`,
+      'name a folder that has room for it with PREVIRT_CACHE',
+    );
+  }
 }
 
 async function build(recipe: WedgeRecipe): Promise<string> {
@@ -132,10 +147,8 @@ async function build(recipe: WedgeRecipe): Promise<string> {
       compile,
       sources.map((path) => join(WEDGE, path)),
     );
-    await mkdir(dirname(result), { recursive: true });
-    const fresh = `${result}.${process.pid}`;
-    await writeFile(fresh, await readFile(output), { mode: 0o755 });
-    await rename(fresh, result);
+    const program = await readFile(output);
+    await putIntoCache(result, (fresh) => writeFile(fresh, program, { mode: 0o755 }));
     return result;
   } finally {
     await rm(work, { recursive: true, force: true });
