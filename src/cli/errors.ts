@@ -43,6 +43,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'there is something already',
   ECONNREFUSED: 'nobody listens there',
   ENOTSOCK: 'is no socket',
+  ESPIPE: 'is a pipe, and has to be a file',
   ERR_FS_FILE_TOO_LARGE: 'is larger than 2 GiB',
 };
 
