@@ -253,6 +253,26 @@ describe('inspect', () => {
   });
 });
 
+test.each(['inspect', 'audit', 'burn --from-binary --target=hosted -o out'])(
+  'names in a file steer no terminal: %s',
+  (command) => {
+    // A function that has a site, code without one, and code that is none.
+    const text = `.globl _start\n_start:\n${sitesText()}popfl\n.byte 0x0f, 0x0b, 0xff, 0xff\n`;
+    const bytes = Buffer.from(linkImage({ text: text.replaceAll('_start', 'Znamed'), base: '0xc1000000' }));
+    for (const [name, other] of [
+      ['Znamed', '\x1b[2J\x07d'],
+      ['.text\0', '.\x9bext\0'],
+    ] as const)
+      for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at))
+        bytes.write(other, at, 'latin1');
+    writeFileSync(path('kernel'), bytes);
+    const { stdout, stderr } = previrt(...command.split(' '), 'kernel');
+    expect(stderr).toBe('');
+    expect(stdout).toContain('\\x1b[2J\\x07d');
+    expect(stdout).not.toMatch(/[^\P{Cc}\n]/u);
+  },
+);
+
 describe('audit', () => {
   test('nothing to say: status 0', () => {
     expect(previrt('audit', 'vmlinux')).toMatchObject({
