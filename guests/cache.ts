@@ -3,8 +3,8 @@
  * the hash of all it is made from, and appears there whole or not at all.
  */
 
-import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync, linkSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -42,17 +42,31 @@ const isAlive = (pid: number): boolean => {
   }
 };
 
+/** Looks after which it is said who is waited for. */
+const QUIET = 4;
+
 /** Takes the lock, waiting for another living process that has it; its holder's number is its contents. */
 async function lock(path: string): Promise<void> {
-  for (;;) {
-    try {
-      return writeFileSync(path, String(process.pid), { flag: 'wx' });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  // It appears with its contents: half of a lock would be nobody's, and for ever.
+  const own = `${path}.${randomUUID()}`;
+  try {
+    writeFileSync(own, String(process.pid));
+    for (let looks = 1; ; looks++) {
+      try {
+        return linkSync(own, path);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      }
+      const text = await readFile(path, 'utf8').catch(() => undefined);
+      if (text === undefined) continue;
+      const holder = Number(text);
+      if (!(holder > 0 && isAlive(holder))) await rm(path, { force: true });
+      else if (looks === QUIET)
+        process.stderr.write(`waiting for process ${holder}, which has ${path} ...\n`);
+      await sleep(POLL);
     }
-    const holder = Number(await readFile(path, 'utf8').catch(() => ''));
-    if (holder > 0 && !isAlive(holder)) await rm(path, { force: true });
-    await sleep(POLL);
+  } finally {
+    rmSync(own, { force: true });
   }
 }
 

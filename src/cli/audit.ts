@@ -30,6 +30,11 @@ export function registerAudit(program: Command): void {
     .description('list sensitive instructions that no site covers')
     .argument('<image>', 'annotated kernel (vmlinux), burned or not')
     .option('--json', 'print the list as JSON')
+    .addHelpText(
+      'after',
+      `
+Exit status: 0 there is none that no rule (guests/*/audit.json) justifies, 1 there is.`,
+    )
     .action(async (image: string, options: AuditOptions) => {
       const [
         { openKernel },

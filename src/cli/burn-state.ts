@@ -1,15 +1,16 @@
 /** `previrt burn` of a machine state: a file that Xen's toolstack starts a domain from, in which the guest goes on. */
 
-import { fstatSync } from 'node:fs';
 import { isStateFile, readStateFile } from '../machine/state-reader.ts';
 import { formatBytes } from '../report/table.ts';
 import type { BurnCommandOptions } from './burn.ts';
 import { CliError, inPlace } from './errors.ts';
-import { readInput, withInput, writeOutput } from './files.ts';
+import { besides, isFile, readInput, withInput, writeOutput } from './files.ts';
 
-/** Whether a file is a machine state, by how it begins. @throws CliError if it cannot be read */
-export const isMachineState = (path: string): boolean =>
-  withInput(path, (file) => fstatSync(file).isFile() && isStateFile(file));
+/**
+ * Whether a file is a machine state, by how it begins. What is no file is left
+ * alone: a pipe can be opened only once. @throws CliError if it cannot be read
+ */
+export const isMachineState = (path: string): boolean => isFile(path) && withInput(path, isStateFile);
 
 /** @throws CliError if it is damaged, or cannot be a domain */
 export async function burnState(path: string, options: BurnCommandOptions): Promise<void> {
@@ -30,7 +31,7 @@ export async function burnState(path: string, options: BurnCommandOptions): Prom
   );
   // It holds all of the guest's memory.
   writeOutput(output, burned, 0o600);
-  process.stdout.write(
+  besides(output).write(
     json
       ? `${JSON.stringify({ output, size: burned.length, target, domains })}\n`
       : `${output}: a domain in which the guest of ${path} goes on; ${formatBytes(burned.length)}\n`,

@@ -6,12 +6,13 @@ import { DEFAULT_MEMORY } from '../machine/virtual-pc.ts';
 import { formatDiscovery } from '../report/discovery.ts';
 import { formatBytes, plural } from '../report/table.ts';
 import { BURN_TARGETS, type BurnTargetName } from '../substitution/select.ts';
+import { sayBefore } from '../targets/write-out.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 import { burnState, isMachineState } from './burn-state.ts';
 import { domainsOption } from './domains.ts';
 import { CliError, inPlace } from './errors.ts';
-import { readInput, writeOutput } from './files.ts';
-import { readKernel } from './kernel-file.ts';
+import { besides, readInput, writeOutput } from './files.ts';
+import { kernelIn } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
 
 export interface BurnCommandOptions {
@@ -108,7 +109,8 @@ async function burnedKernel(
 async function prepare(path: string, bytes: Uint8Array, options: BurnCommandOptions): Promise<Prepared> {
   if (options.fromBinary) {
     const { prepareBinaryBurn } = await import('../substitution/burn-binary.ts');
-    const { file, image } = readKernel(path);
+    const { file, image } = kernelIn(path, bytes);
+    sayBefore(`disassembling ${path}`);
     const { discovery, missed, finish } = inPlace(path, () => prepareBinaryBurn(image, { ...options, file }));
     return { finish, found: formatDiscovery(path, discovery, missed) };
   }
@@ -168,7 +170,7 @@ what it loads (docs/annotation.md).`,
         : await burnedKernel(image, bytes, options);
       const report = burnReport(burned);
       writeOutput(options.output, burned);
-      process.stdout.write(
+      besides(options.output).write(
         options.json
           ? `${JSON.stringify({ output: options.output, size: burned.length, ...report })}\n`
           : `${found ?? ''}${options.output}: burned ${plural(report.burned, 'site')} for ${report.target} (${report.domains.join(', ')}), ` +

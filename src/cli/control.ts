@@ -7,10 +7,26 @@
 
 import { rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
+import { isAbsolute } from 'node:path';
 import { InputError } from '../elf/input-error.ts';
+import { systemError } from './errors.ts';
 
 /** Characters of the longest request. */
 const LONGEST = 4096;
+
+/** Bytes of a socket's path at most (unix(7)); Node cuts off what is longer. */
+const LONGEST_PATH = 107;
+
+/**
+ * A path that Node takes for nothing else: a number alone would be a TCP port, of all the host's addresses.
+ * @throws InputError if it is too long
+ */
+function socketPath(path: string): string {
+  const whole = isAbsolute(path) ? path : `./${path}`;
+  if (Buffer.byteLength(whole) > LONGEST_PATH)
+    throw new InputError(`${path}: too long for a socket`, 'give a shorter path');
+  return whole;
+}
 
 /** The other end of a connection. */
 export interface Asker {
@@ -56,13 +72,13 @@ export async function openControl(path: string, answerer: Answerer): Promise<() 
     serve(socket, answerer);
   });
   await new Promise<void>((listening, failed) => {
-    server.on('error', ({ message }) =>
-      failed(new InputError(`${path}: ${message}`, 'take another path for --control')),
+    server.on('error', (error) =>
+      failed(systemError(error, 'listen at', path, 'take another path for --control')),
     );
     // Whoever can write to it may have commands run: nobody but its owner. It is made before `listen` returns.
     const umask = process.umask(0o177);
     try {
-      server.listen(path, listening);
+      server.listen(socketPath(path), listening);
     } finally {
       process.umask(umask);
     }
@@ -75,6 +91,18 @@ export async function openControl(path: string, answerer: Answerer): Promise<() 
   };
 }
 
+type Answer<T> = T & { readonly error?: string; readonly progress?: unknown };
+
+/** Undefined if it is none. */
+function parseAnswer<T>(line: string): Answer<T> | undefined {
+  try {
+    const answer: unknown = JSON.parse(line);
+    return typeof answer === 'object' && answer !== null ? (answer as Answer<T>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * Sends a request and takes its answer.
  * @param hear is given what comes before it
@@ -82,12 +110,12 @@ export async function openControl(path: string, answerer: Answerer): Promise<() 
  */
 export function request<T>(path: string, what: object, hear?: (progress: unknown) => void): Promise<T> {
   return new Promise((resolve, reject) => {
-    const socket = connect(path);
+    const socket = connect(socketPath(path));
     let text = '';
     socket.setEncoding('utf8');
     socket.on('connect', () => socket.write(`${JSON.stringify(what)}\n`));
-    socket.on('error', ({ message }) =>
-      reject(new InputError(`${path}: ${message}`, 'give the path that a run was given as --control')),
+    socket.on('error', (error) =>
+      reject(systemError(error, 'reach a run at', path, 'give the path that it was given as --control')),
     );
     socket.on('close', () => reject(new InputError(`${path}: the run has ended`)));
     socket.on('data', (chunk: string) => {
@@ -95,7 +123,12 @@ export function request<T>(path: string, what: object, hear?: (progress: unknown
       const lines = text.split('\n');
       text = lines.pop()!;
       for (const line of lines) {
-        const answered = JSON.parse(line) as T & { error?: string; progress?: unknown };
+        const answered = parseAnswer<T>(line);
+        if (answered === undefined) {
+          reject(new InputError(`${path}: whoever listens there is no run of previrt's`));
+          socket.destroy();
+          return;
+        }
         if (answered.progress !== undefined) {
           hear?.(answered.progress);
           continue;

@@ -26,7 +26,7 @@ export function inPlace<T>(place: string, body: () => T): T {
   }
 }
 
-/** Why the operating system refused, by its error code. */
+/** Why the operating system refused, or Node in front of it, by the error's code. */
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'no such file or directory',
   EACCES: 'permission denied',
@@ -39,10 +39,19 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
   ENAMETOOLONG: 'the name is too long',
   ELOOP: 'too many symbolic links',
+  EPIPE: 'nobody reads it any more',
+  EADDRINUSE: 'there is something already',
+  ECONNREFUSED: 'nobody listens there',
+  ENOTSOCK: 'is no socket',
+  ESPIPE: 'is a pipe, and has to be a file',
+  ERR_FS_FILE_TOO_LARGE: 'is larger than 2 GiB',
 };
 
 const isSystemError = (error: unknown): error is Error & { code: string } =>
-  error instanceof Error && 'code' in error && typeof error.code === 'string' && 'syscall' in error;
+  error instanceof Error &&
+  'code' in error &&
+  typeof error.code === 'string' &&
+  ('syscall' in error || Object.hasOwn(REASONS, error.code));
 
 /** A refused system call on `path` as an error of the command; anything else as it is. */
 export const systemError = (error: unknown, doing: string, path: string, advice?: string): unknown =>

@@ -1,17 +1,23 @@
 /** Reading and writing files for commands, with errors that say which file and why. */
 
+import { randomUUID } from 'node:crypto';
 import {
   closeSync,
+  existsSync,
+  fchmodSync,
+  fstatSync,
   fsyncSync,
+  lstatSync,
   openSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
   renameSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { writeFully } from '../machine/ram.ts';
 import { ENDING_SIGNALS } from '../migration/signals.ts';
 import { CliError, systemError } from './errors.ts';
@@ -48,6 +54,15 @@ export function withInput<T>(path: string, body: (file: number) => T): T {
 
 const statOrUndefined = (path: string) => statSync(path, { throwIfNoEntry: false });
 
+/** Whether there is a file, no folder, pipe, device or socket. If nobody can tell, no: whoever opens it will say why. */
+export function isFile(path: string): boolean {
+  try {
+    return statOrUndefined(path)?.isFile() ?? false;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Writes a file whole or not at all: to a temporary file beside it, which then
  * takes its name. Existing permissions stay; a new file gets `mode`.
@@ -65,6 +80,13 @@ export function writeOutput(path: string, bytes: Uint8Array, mode = 0o644): void
     throw systemError(error, 'write', path);
   }
   replaceFile(path, mode, (file) => writeFully(file, bytes, 0));
+}
+
+/** Where to say what was written to `path`: not on standard output if that leads to the same, and would have it as well. */
+export function besides(path: string): NodeJS.WritableStream {
+  const [written, output] = [statOrUndefined(path), fstatSync(process.stdout.fd)];
+  const same = written?.dev === output.dev && written.ino === output.ino && !written.isCharacterDevice();
+  return same ? process.stderr : process.stdout;
 }
 
 /** Waits until what has changed in a folder is on its disk. */
@@ -95,6 +117,12 @@ function holdSignals(): () => void {
   return () => void setImmediate(() => setImmediate(letGo));
 }
 
+/** Where symbolic links from a path lead, though nothing may be there. */
+function endOfLinks(path: string): string {
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()) return path;
+  return endOfLinks(resolve(realpathSync(dirname(path)), readlinkSync(path)));
+}
+
 /**
  * The same for a file that `write` writes, by its descriptor. Nothing but a file is replaced.
  * @param durable whether it is on its disk when this returns, whatever becomes of the host then
@@ -114,11 +142,15 @@ export function replaceFile(
       throw new CliError(`cannot write ${path}: is a directory`, 'give a file name');
     if (existing && !existing.isFile())
       throw new CliError(`cannot write ${path}: there is something that is no file`, 'give another name');
-    const target = existing ? realpathSync(path) : path;
-    const candidate = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`);
-    const file = openSync(candidate, 'wx', existing ? existing.mode & 0o777 : mode);
+    const target = existing ? realpathSync(path) : endOfLinks(path);
+    // Not by its name, to which nothing might fit.
+    const candidate = join(dirname(target), `.previrt-${randomUUID()}.tmp`);
+    const permissions = existing && existing.mode & 0o777;
+    const file = openSync(candidate, 'wx', permissions ?? mode);
     temporary = candidate;
     try {
+      // Whatever the umask.
+      if (permissions !== undefined) fchmodSync(file, permissions);
       write(file);
       if (durable) fsyncSync(file);
     } finally {
@@ -129,7 +161,7 @@ export function replaceFile(
     if (durable) syncFolder(dirname(target));
   } catch (error) {
     if (temporary !== undefined) rmSync(temporary, { force: true });
-    const missing = !statOrUndefined(dirname(path));
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT' && !existsSync(dirname(path));
     throw systemError(error, 'write', path, missing ? `create ${dirname(path)} first` : undefined);
   } finally {
     letGo();

@@ -56,9 +56,8 @@ function unpack({ format, compressed, size }: Payload): Uint8Array {
   return stdout;
 }
 
-/** @throws CliError if it cannot be read or unpacked */
-export function readKernel(path: string): KernelFile {
-  const file = readInput(path);
+/** The kernel in a file that was read from `path`. @throws CliError if it cannot be unpacked */
+export function kernelIn(path: string, file: Uint8Array): KernelFile {
   if (!isBzImage(file)) return { file, image: file };
   return inPlace(path, () => {
     const payload = readPayload(file);
@@ -68,3 +67,6 @@ export function readKernel(path: string): KernelFile {
     return { file, image };
   });
 }
+
+/** @throws CliError if it cannot be read or unpacked */
+export const readKernel = (path: string): KernelFile => kernelIn(path, readInput(path));

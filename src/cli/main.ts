@@ -6,7 +6,7 @@ import { Command } from 'commander';
 import { registerAudit } from './audit.ts';
 import { registerBurn } from './burn.ts';
 import { registerCheck } from './check.ts';
-import { reportError } from './errors.ts';
+import { reportError, systemError } from './errors.ts';
 import { registerInspect } from './inspect.ts';
 import { registerMigrate } from './migrate.ts';
 import { registerProfile } from './profile.ts';
@@ -53,18 +53,17 @@ function createProgram(): Command {
   return program;
 }
 
+const report = (error: unknown): number => reportError(error, (text) => process.stderr.write(text));
+
 // A reader that has seen enough (`| head`) is no error.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit();
-  throw error;
-});
-// Nor is one of messages, which ends nothing: what runs goes on.
-process.stderr.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-});
+process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+  process.exit(error.code === 'EPIPE' ? undefined : report(systemError(error, 'write', 'standard output'))),
+);
+// Messages that find no room or no reader end nothing: what runs goes on.
+process.stderr.on('error', () => {});
 
 try {
   await createProgram().parseAsync();
 } catch (error) {
-  process.exitCode = reportError(error, (text) => process.stderr.write(text));
+  process.exitCode = report(error);
 }

@@ -16,7 +16,7 @@ function memorySize(text: string): number {
   const size = match ? Number(match[1]) * SIZE_UNITS[match[2]!.toUpperCase()]! : Number.NaN;
   if (!(size >= MIN_MEMORY && size <= MAX_MEMORY) || size % 4096)
     throw new InvalidArgumentError(
-      `a size from ${MIN_MEMORY / MEBIBYTE}M to ${MAX_MEMORY / MEBIBYTE}M is wanted.`,
+      `A size from ${MIN_MEMORY / MEBIBYTE}M to ${MAX_MEMORY / MEBIBYTE}M is wanted, such as 128M or 1G, in whole pages of 4K.`,
     );
   return size;
 }

@@ -2,7 +2,7 @@
 
 import { closeSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { parseElf } from '../elf/image.ts';
+import { type ElfImage, parseElf } from '../elf/image.ts';
 import { MOST_OWED } from '../machine/devices.ts';
 import { checkFeatures } from '../machine/features.ts';
 import type { Machine, MachineState } from '../machine/state.ts';
@@ -69,6 +69,12 @@ function readWhole(path: string, file: number): Machine {
   }
 }
 
+/** @throws CliError if it cannot be read, or is no ELF image */
+function openImage(path: string): ElfImage {
+  const { image } = readKernel(path);
+  return inPlace(path, () => parseElf(image));
+}
+
 /** Said of a state that is older than what the guest's clock makes up for. */
 function ageNote({ wall_time }: MachineState): string {
   const seconds = Number((wallTime() - wall_time) / 1_000_000_000n);
@@ -81,11 +87,8 @@ async function resume(path: string, flags: ResumeFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   const { resume: start, receive } = target;
   if (!takesUp(target)) throw new CliError(`a guest cannot be taken up on ${target.name}`);
-  const elf =
-    flags.kernel === undefined
-      ? undefined
-      : inPlace(flags.kernel, () => parseElf(readKernel(flags.kernel!).image));
-  const { disk, domain, control } = flags;
+  const { disk, domain, control, kernel } = flags;
+  const elf = kernel === undefined ? undefined : openImage(kernel);
   if (path === '-') {
     process.exitCode = await arrive(target, { disk, elf, domain }, control);
     return;

@@ -1,11 +1,11 @@
 /** `previrt snapshot`: writes the machine state of a guest to a file: of one that runs, or of one in the core of a domain. */
 
-import { statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
+import { sayBefore } from '../targets/write-out.ts';
 import { request } from './control.ts';
 import { CliError, inPlace, systemError } from './errors.ts';
-import { withInput } from './files.ts';
+import { isFile, withInput } from './files.ts';
 import type { Snapshot } from './requests.ts';
 import { type Wanted, writeState } from './state-file.ts';
 import { timed } from './timed.ts';
@@ -48,9 +48,6 @@ On a Xen host --xl does what can be done by hand as well, with the file elsewher
     .action(snapshot);
 }
 
-/** The path is a socket's, or a file's. */
-const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
-
 /** Of a guest in a core nobody knows how long it stood still. */
 type Written = Pick<Snapshot, 'bytes'> & Partial<Snapshot>;
 
@@ -59,6 +56,7 @@ const ofRun = (socket: string, wanted: Wanted): Promise<Written> =>
 
 async function ofCore(path: string, wanted: Wanted): Promise<Written> {
   const { coreState } = await import('../targets/xen/core.ts');
+  sayBefore(`reading ${path}`);
   return withInput(path, (core) => ({
     bytes: writeState(
       inPlace(path, () => coreState(core)),

@@ -30,7 +30,8 @@ export const DEFAULT_TARGET = 'hosted';
 /** @throws CliError if the target has no such machine */
 export function findTarget(name: string, machine: string | undefined): Promise<Target> {
   const machines = TARGETS[name]!;
-  const find = machines[machine ?? Object.keys(machines)[0]!];
+  const wanted = machine ?? Object.keys(machines)[0]!;
+  const find = Object.hasOwn(machines, wanted) ? machines[wanted] : undefined;
   if (!find)
     throw new CliError(
       `target ${name} has no machine ${machine}`,

@@ -3,7 +3,7 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../report/table.ts';
 import { inPlace } from './errors.ts';
-import { readInput, writeOutput } from './files.ts';
+import { besides, readInput, writeOutput } from './files.ts';
 
 interface UnburnOptions {
   readonly output: string;
@@ -22,7 +22,7 @@ export function registerUnburn(program: Command): void {
       const bytes = readInput(image);
       const original = inPlace(image, () => unburn(bytes));
       writeOutput(options.output, original);
-      process.stdout.write(
+      besides(options.output).write(
         options.json
           ? `${JSON.stringify({ output: options.output, size: original.length })}\n`
           : `${options.output}: as before burning, checksum verified; ${formatBytes(original.length)}\n`,

@@ -34,7 +34,8 @@ On the Xen host, which must take 32-bit paravirtualized guests:
         import('../targets/xen/image.ts'),
         import('../targets/xen/xl-config.ts'),
       ]);
-      const machine = inPlace(image, () => machineIn(parseElf(readInput(image))));
+      const bytes = readInput(image);
+      const machine = inPlace(image, () => machineIn(parseElf(bytes)));
       if (machine === undefined)
         throw new CliError(`${image}: not burned for xen`, 'burn it: previrt burn --target xen');
       if (machine.usesDisk && options.disk === undefined)

@@ -88,6 +88,20 @@ export function stringAt(table: Uint8Array, offset: number, what: string): strin
   return Buffer.from(table.buffer, table.byteOffset + offset, end - offset).toString('latin1');
 }
 
+/** How much room a file's names may take, in times of the file's own: they may share bytes of their table, but not without end. */
+const ROOM_FOR_NAMES = 4;
+
+/** Reads names from a string table. @throws InputError from it as `stringAt`, and if they take too much room for a file of that size */
+export function nameReader(table: Uint8Array, fileSize: number): (offset: number, what: string) => string {
+  let room = ROOM_FOR_NAMES * fileSize;
+  return (offset, what) => {
+    const name = stringAt(table, offset, what);
+    room -= name.length;
+    if (room < 0) throw new InputError(`${what}: the names take more than ${ROOM_FOR_NAMES} times the file`);
+    return name;
+  };
+}
+
 /** @throws InputError if the file is not a well-formed little-endian ELF file. */
 export function parseElf(file: Uint8Array): ElfImage {
   // A plain array of bytes even where a Buffer was given, whose slice() would not copy.
@@ -122,10 +136,14 @@ export function parseElf(file: Uint8Array): ElfImage {
   if (header.e_shoff !== 0)
     slice(bytes, header.e_shoff, sectionCount * format.section.size, 'the section header table');
   const headers = header.e_shoff === 0 ? [] : Array.from({ length: sectionCount }, (_, i) => readSection(i));
+  let contents = 0;
   headers.forEach((section, index) => {
     if (index > 0 && section.sh_type !== SHT.NOBITS && section.sh_type !== SHT.NULL)
-      slice(bytes, section.sh_offset, section.sh_size, `section ${index}`);
+      contents += slice(bytes, section.sh_offset, section.sh_size, `section ${index}`).length;
   });
+  // The same bytes would be looked at once for each section that they are in.
+  if (contents > bytes.length)
+    throw new InputError(`the sections overlap: they have ${contents} bytes, the file ${bytes.length}`);
   const nameHeader = headers[nameSection];
   if (nameSection !== 0 && (!nameHeader || nameHeader.sh_type !== SHT.STRTAB))
     throw new InputError(`section ${nameSection} should hold the section names and does not`);
@@ -133,6 +151,8 @@ export function parseElf(file: Uint8Array): ElfImage {
     nameSection === 0 || !nameHeader
       ? new Uint8Array(1)
       : slice(bytes, nameHeader.sh_offset, nameHeader.sh_size, 'the section names');
+
+  const nameAt = nameReader(names, bytes.length);
 
   slice(bytes, header.e_phoff, segmentCount * format.segment.size, 'the program header table');
   const segments = Array.from({ length: segmentCount }, (_, index) => {
@@ -151,7 +171,7 @@ export function parseElf(file: Uint8Array): ElfImage {
     sections: headers.map((section, index) => ({
       ...section,
       index,
-      name: index === 0 ? '' : stringAt(names, section.sh_name, `section ${index}`),
+      name: index === 0 ? '' : nameAt(section.sh_name, `section ${index}`),
     })),
     nameSection,
   };
@@ -190,3 +210,9 @@ export const sectionAt = (elf: ElfImage, address: number, size: number): Section
       address >= section.sh_addr &&
       address + size <= section.sh_addr + section.sh_size,
   );
+
+/** Where [address, address + size) lies in the file, if a loaded section has it there. */
+export function offsetAt(elf: ElfImage, address: number, size: number): number | undefined {
+  const section = sectionAt(elf, address, size);
+  return section && section.sh_offset + address - section.sh_addr;
+}

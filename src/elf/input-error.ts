@@ -1,5 +1,5 @@
 /** Control characters, which names taken from input may have, as JavaScript writes them. */
-const printable = (text: string): string =>
+export const printable = (text: string): string =>
   text.replace(/\p{Cc}/gu, (byte) => `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`);
 
 /**

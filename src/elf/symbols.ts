@@ -1,7 +1,7 @@
 /** Symbols, and the way from an address to the function around it. */
 
 import { viewOf } from './codec.ts';
-import { type ElfImage, type Section, sectionBytes, stringAt } from './image.ts';
+import { type ElfImage, nameReader, type Section, sectionBytes } from './image.ts';
 import { InputError } from './input-error.ts';
 import { FORMATS, SHF, SHN, SHT, STB, STT } from './structs.ts';
 
@@ -37,6 +37,7 @@ function decodeSymbols(elf: ElfImage, table: Section, names: Uint8Array): ElfSym
       `section ${table.name} has symbols of ${table.sh_entsize} bytes, not ${layout.size}`,
     );
   const view = viewOf(sectionBytes(elf, table));
+  const nameAt = nameReader(names, elf.bytes.length);
   const at = Object.fromEntries(layout.fields.map((field) => [field.name, field.offset])) as Record<
     string,
     number
@@ -51,7 +52,7 @@ function decodeSymbols(elf: ElfImage, table: Section, names: Uint8Array): ElfSym
     const info = view.getUint8(offset + at.st_info!);
     const name = view.getUint32(offset + at.st_name!, true);
     symbols.push({
-      name: name === 0 ? '' : stringAt(names, name, `symbol ${offset / layout.size}`),
+      name: name === 0 ? '' : nameAt(name, `symbol ${offset / layout.size}`),
       value: word(offset + at.st_value!),
       size: word(offset + at.st_size!),
       type: info & 0xf,

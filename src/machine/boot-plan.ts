@@ -41,6 +41,9 @@ export const BOOT_DATA: GuestPhysical = guestPhysical(0x9_0000);
 export const BOOT_STACK = BOOT_DATA;
 const BOOT_DATA_END = 0x9_f000;
 
+/** Where the stack begins, a page, and behind it those structures. */
+const LOADER = BOOT_STACK - PAGE;
+
 /** One range of the memory map that firmware reports (ACPI 6.4, 15.1). */
 export interface MemoryRange {
   readonly address: GuestPhysical;
@@ -56,16 +59,30 @@ export const memoryMap = (memory: number): readonly MemoryRange[] => [
   { address: guestPhysical(0x10_0000), size: memory - 0x10_0000, type: 'usable' },
 ];
 
-/** The image's loadable segments at their physical addresses. @throws InputError if they do not fit into RAM. */
+/** The image's loadable segments at their physical addresses. @throws InputError if they do not fit into RAM, or lie in each other's way or the loader's. */
 export function kernelChunks(elf: ElfImage, memory: number): BootChunk[] {
   const loaded = elf.segments.filter((segment) => segment.p_type === PT.LOAD && segment.p_memsz > 0);
   if (loaded.length === 0) throw new InputError('no loadable segments', 'give a linked kernel (vmlinux)');
-  for (const { p_paddr, p_memsz } of loaded)
+  for (const { p_paddr, p_filesz, p_memsz } of loaded) {
+    const place = `the kernel's segment at ${formatAddress(p_paddr)}`;
     if (p_paddr < 0x1000 || p_paddr + p_memsz > memory)
       throw new InputError(
-        `the kernel's segment at ${formatAddress(p_paddr)} needs memory up to ${formatAddress(p_paddr + p_memsz)}, the machine has ${memory >>> 20} MiB`,
+        `${place} needs memory up to ${formatAddress(p_paddr + p_memsz)}, the machine has ${memory >>> 20} MiB`,
         'give it more with --memory',
       );
+    if (p_filesz > p_memsz)
+      throw new InputError(`${place} has ${p_filesz} bytes in the file and ${p_memsz} in memory`);
+    if (p_paddr < BOOT_DATA_END && p_paddr + p_memsz > LOADER)
+      throw new InputError(
+        `${place} reaches into what is the loader's, from ${formatAddress(LOADER)} to ${formatAddress(BOOT_DATA_END)}`,
+      );
+  }
+  const sorted = loaded.toSorted((a, b) => a.p_paddr - b.p_paddr);
+  sorted.forEach(({ p_paddr }, index) => {
+    const before = sorted[index - 1];
+    if (before && before.p_paddr + before.p_filesz > p_paddr)
+      throw new InputError(`two of the kernel's segments have bytes for ${formatAddress(p_paddr)}`);
+  });
   return loaded.map((segment) => ({
     address: guestPhysical(segment.p_paddr),
     bytes: slice(elf.bytes, segment.p_offset, segment.p_filesz, 'a loadable segment'),

@@ -78,10 +78,10 @@ function readCore(file: number, fileSize: number): Core {
     readFully(file, bytes, offset, what);
     return bytes;
   };
+  if (!isStateFile(file))
+    throw new InputError('not a machine state file', 'give one that `previrt snapshot` has written');
   const headerBytes = part(0, ELF32_EHDR.size, 'the ELF header');
   const header = readStruct<FileHeader>(ELF32_EHDR, viewOf(headerBytes), 0, 'the ELF header');
-  if (!isCore(header))
-    throw new InputError('not a machine state file', 'give one that `previrt snapshot` has written');
   if (header.e_phentsize !== ELF32_PHDR.size)
     throw new InputError(`program headers of ${header.e_phentsize} bytes, not ${ELF32_PHDR.size}`);
   const table = part(header.e_phoff, header.e_phnum * ELF32_PHDR.size, 'the program header table');

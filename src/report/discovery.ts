@@ -1,6 +1,7 @@
 /** What disassembly found in a kernel that is not annotated, for people. */
 
 import { formatAddress } from '../elf/image.ts';
+import { printable } from '../elf/input-error.ts';
 import type { Discovery } from '../sites/discovery.ts';
 import { formatBytes, plural } from './table.ts';
 
@@ -18,7 +19,7 @@ export function formatDiscovery(path: string, discovery: Discovery, missed: read
       .slice(0, LISTED)
       .map(
         ({ address, length, function: name }) =>
-          `  ${formatAddress(address)} ${plural(length, 'byte')} ${name}`,
+          `  ${formatAddress(address)} ${plural(length, 'byte')} ${printable(name)}`,
       ),
     ...(unproven.length > LISTED ? [`  and ${unproven.length - LISTED} more stretches`] : []),
     ...missed.map((name) => `${path}: ${name} cannot be watched: load no modules`),

@@ -1,5 +1,7 @@
 /** Plain-text tables and numbers for people. Pure. */
 
+import { printable } from '../elf/input-error.ts';
+
 export type Cell = string | number;
 
 export interface Column {
@@ -8,9 +10,11 @@ export interface Column {
   readonly align: 'left' | 'right';
 }
 
-/** Aligned columns, two spaces apart, no line longer than its content. */
+/** Aligned columns, two spaces apart, no line longer than its content. Names in a stranger's file steer no terminal. */
 export function formatTable(columns: readonly Column[], rows: readonly (readonly Cell[])[]): string {
-  const cells = [columns.map(({ title }) => title), ...rows.map((row) => row.map(String))];
+  const cells = [columns.map(({ title }) => title), ...rows].map((row) =>
+    row.map((cell) => printable(String(cell))),
+  );
   const widths = columns.map((_, index) => Math.max(...cells.map((row) => row[index]?.length ?? 0)));
   return cells
     .map((row) =>

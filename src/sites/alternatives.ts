@@ -35,13 +35,15 @@ const holds = ({ sh_addr, sh_size }: Section, address: number, length: number): 
  */
 export function readAlternatives(elf: ElfImage): Alternative[] {
   const table = findSection(elf, TABLE);
-  if (!table || table.sh_size === 0) return [];
+  if (!table) return [];
+  const bytes = sectionBytes(elf, table);
+  if (bytes.length === 0) return [];
   const replacements = findSection(elf, REPLACEMENTS);
   const code = codeSections(elf);
-  const view = viewOf(sectionBytes(elf, table));
+  const view = viewOf(bytes);
   for (const layout of ALTERNATIVE_LAYOUTS) {
-    if (table.sh_size % layout.size !== 0) continue;
-    const found = Array.from({ length: table.sh_size / layout.size }, (_, index): Alternative => {
+    if (bytes.length % layout.size !== 0) continue;
+    const found = Array.from({ length: bytes.length / layout.size }, (_, index): Alternative => {
       const at = index * layout.size;
       return {
         target: table.sh_addr + at + view.getInt32(at, true),

@@ -7,7 +7,7 @@
 
 import { type ElfImage, findSection, parseElf, sectionBytes } from '../elf/image.ts';
 import { InputError } from '../elf/input-error.ts';
-import { ET, SHF } from '../elf/structs.ts';
+import { ET, FORMATS, SHF } from '../elf/structs.ts';
 import { type FileOffset, fileOffset, type GuestVirtual, guestVirtual } from '../x86/address.ts';
 import { SITE_SECTION } from '../x86/site-record.ts';
 import { readSites, type Site } from './site.ts';
@@ -20,6 +20,8 @@ export interface EmbeddedImage {
 }
 
 const PAGE = 4096;
+/** Bytes of the largest that is looked for: a vDSO has some thousands. Without an end each page could have one to the end of the section. */
+const LARGEST = 0x1_0000;
 
 /** Shared objects of the same class in the loaded data of an image. */
 export function embeddedImages(elf: ElfImage): EmbeddedImage[] {
@@ -29,13 +31,16 @@ export function embeddedImages(elf: ElfImage): EmbeddedImage[] {
     const bytes = sectionBytes(elf, section);
     const start = Math.ceil(section.sh_addr / PAGE) * PAGE - section.sh_addr;
     for (let offset = start; offset + 4 <= bytes.length; offset += PAGE) {
-      const inner = parseSharedObject(bytes.subarray(offset));
-      if (inner?.class === elf.class)
-        found.push({
-          elf: inner,
-          address: guestVirtual(section.sh_addr + offset),
-          offset: fileOffset(section.sh_offset + offset),
-        });
+      const inner = parseSharedObject(bytes.subarray(offset, offset + LARGEST));
+      if (inner?.class !== elf.class) continue;
+      found.push({
+        elf: inner,
+        address: guestVirtual(section.sh_addr + offset),
+        offset: fileOffset(section.sh_offset + offset),
+      });
+      // Nothing lies in it.
+      const end = inner.header.e_shoff + inner.sections.length * FORMATS[inner.class].section.size;
+      offset += Math.floor(Math.max(end - 1, 0) / PAGE) * PAGE;
     }
   }
   return found;

@@ -79,11 +79,12 @@ export function readSites(elf: ElfImage): Site[] {
       `no sites: section ${SITE_SECTION} is missing`,
       'build the kernel with CROSS_COMPILE set to the path of bin/previrt-, or burn it with --from-binary',
     );
-  if (section.sh_size % SITE_RECORD_SIZE !== 0)
+  const records = sectionBytes(elf, section);
+  if (records.length % SITE_RECORD_SIZE !== 0)
     throw new InputError(
-      `section ${SITE_SECTION} has ${section.sh_size} bytes, no multiple of a record's ${SITE_RECORD_SIZE}`,
+      `section ${SITE_SECTION} has ${records.length} bytes, no multiple of a record's ${SITE_RECORD_SIZE}`,
     );
-  if (section.sh_size === 0) throw new InputError(`no sites: section ${SITE_SECTION} is empty`);
+  if (records.length === 0) throw new InputError(`no sites: section ${SITE_SECTION} has none in the file`);
 
   const instruction = new Instruction();
   const ranges = codeSections(elf).map(
@@ -94,9 +95,9 @@ export function readSites(elf: ElfImage): Site[] {
   );
   try {
     const functions = functionMap(elf, readSymbols(elf));
-    const view = viewOf(sectionBytes(elf, section));
+    const view = viewOf(records);
     const sites: Site[] = [];
-    for (let record = 0; record < section.sh_size / SITE_RECORD_SIZE; record++)
+    for (let record = 0; record < records.length / SITE_RECORD_SIZE; record++)
       sites.push(readRecord(elf, section, view, record, ranges, instruction, functions));
     sites.sort((a, b) => a.address - b.address);
     sites.forEach((site, index) => {

@@ -26,6 +26,7 @@ import { DOMAINS, SITE_KINDS, type SiteKindName } from '../x86/site-kinds.ts';
 import { SITE_FLAGS } from '../x86/site-record.ts';
 import { BURN_SECTIONS, digestOf, encodeBurnInfo, type Keep, readBurnInfo } from './burn-info.ts';
 import { burnTarget } from './select.ts';
+import { checkPlaces } from './unburn.ts';
 
 /**
  * What does not fault in rings 1 to 3, and does or reads something else there
@@ -162,6 +163,7 @@ export function prepareBinaryBurn(image: Uint8Array, { target, keep, file }: Bin
     originalHeader: headerBytes(elf),
     digest: digestOf(original),
   });
+  checkPlaces(elf, discovery.sites);
   const { places, missed } = findAnnouncements(elf, discovery.functions);
   const table = encodePatchTable(entriesOf(elf, discovery.sites, places));
   const changed = [...discovery.sites.filter(silent), ...places];

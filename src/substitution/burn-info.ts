@@ -9,7 +9,7 @@
 import { createHash } from 'node:crypto';
 import { readStruct, viewOf, writeStruct } from '../elf/codec.ts';
 import { type ElfImage, findSection, parseElf, sectionBytes } from '../elf/image.ts';
-import { InputError } from '../elf/input-error.ts';
+import { InputError, printable } from '../elf/input-error.ts';
 import {
   decodePatchTable,
   PATCH_COPY,
@@ -120,7 +120,7 @@ export function readBurnInfo(elf: ElfImage): BurnInfo | undefined {
   if (!keep || raw.header_size > HEADER_SIZE || raw.original_size > elf.bytes.length)
     throw new InputError(`section ${section.name} is damaged`);
   return {
-    target: Buffer.from(raw.target).toString('latin1').replace(/\0+$/, ''),
+    target: printable(Buffer.from(raw.target).toString('latin1').replace(/\0+$/, '')),
     domains: (Object.keys(DOMAINS) as DomainName[]).filter((name) => raw.domains & (1 << DOMAINS[name])),
     keep,
     originalSize: raw.original_size,

@@ -142,12 +142,15 @@ function grow(elf: ElfImage, section: Section, sites: readonly Site[], target: B
   return { section, bytes, moved };
 }
 
+/** In the file, where nobody relies on it: of a page at most, whatever a section asks for in memory. */
+const LARGEST_ALIGNMENT = 4096;
+
 /** The file with sections that have grown: they lie at its end. */
 function replaceSections(elf: ElfImage, grown: readonly Grown[]): Uint8Array {
   let end = elf.bytes.length;
   const placed = new Map(
     grown.map(({ section, bytes, moved }) => {
-      const alignment = Math.max(section.sh_addralign, 1);
+      const alignment = Math.min(Math.max(section.sh_addralign, 1), LARGEST_ALIGNMENT);
       const offset = Math.ceil(end / alignment) * alignment;
       end = offset + bytes.length;
       return [section.index, { offset, bytes, moved }];

@@ -9,6 +9,7 @@ import type { DomainName, SiteKindName } from '../x86/site-kinds.ts';
 import { BURN_SECTIONS, digestOf, encodeBurnInfo, type Keep, readBurnInfo } from './burn-info.ts';
 import { burnTarget, selectSubstitution, substitutionTemplate } from './select.ts';
 import { instantiate } from './template.ts';
+import { checkPlaces } from './unburn.ts';
 
 export interface BurnChoice {
   readonly target: string;
@@ -41,7 +42,9 @@ export function prepareBurn(image: Uint8Array, options: BurnChoice): (wedge: Uin
   if (elf.class !== target.class)
     throw new InputError(`a ${elf.class}-bit kernel; ${options.target} takes ${target.class}-bit ones`);
 
-  const burned = readAllSites(elf).map((site) => {
+  const sites = readAllSites(elf);
+  checkPlaces(elf, sites);
+  const burned = sites.map((site) => {
     const stays = !options.domains.includes(site.domain) || options.spared?.has(site.kind);
     if (stays || target.native.includes(site.domain)) return { entry: patchEntry(site, PATCH_NOT_BURNED) };
     const substitution = selectSubstitution(site, target, options.counted);

@@ -1,17 +1,25 @@
 /** Unburning: the kernel as it was before burning. Bytes to bytes. */
 
 import { removeAppended } from '../elf/append.ts';
-import {
-  type ElfImage,
-  findSection,
-  formatAddress,
-  parseElf,
-  sectionAt,
-  sectionBytes,
-} from '../elf/image.ts';
+import { type ElfImage, findSection, formatAddress, offsetAt, parseElf, sectionBytes } from '../elf/image.ts';
 import { InputError } from '../elf/input-error.ts';
 import { PATCH_COPY } from '../sites/patch-table.ts';
 import { BURN_SECTIONS, type BurnInfo, digestOf, readBurnInfo, readPatchTable } from './burn-info.ts';
+
+/**
+ * Burning goes by a site's place in the file, unburning by its address.
+ * @throws InputError if that leads elsewhere
+ */
+export function checkPlaces(
+  elf: ElfImage,
+  sites: readonly { readonly address: number; readonly offset: number; readonly length: number }[],
+): void {
+  const wrong = sites.find(({ address, offset, length }) => offsetAt(elf, address, length) !== offset);
+  if (wrong)
+    throw new InputError(
+      `another section of the kernel has the address of the site at ${formatAddress(wrong.address)} too`,
+    );
+}
 
 /**
  * The image as it was before `burn`, byte for byte.
@@ -37,8 +45,7 @@ function revert(elf: ElfImage, info: BurnInfo): Uint8Array {
   const out = removeAppended(elf.bytes, info.originalSize, info.originalHeader);
   for (const { address, length, entry, original } of readPatchTable(elf)) {
     if (entry === PATCH_COPY) continue;
-    const section = sectionAt(elf, address, length);
-    const offset = section && section.sh_offset + address - section.sh_addr;
+    const offset = offsetAt(elf, address, length);
     if (offset === undefined || offset + length > out.length)
       throw new InputError(`the patch table's site at ${formatAddress(address)} is not in the kernel`);
     out.set(original, offset);

@@ -5,7 +5,7 @@
  */
 
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
@@ -13,6 +13,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { InputError } from '../elf/input-error.ts';
+import { sayBefore } from './write-out.ts';
 
 const execute = promisify(execFile);
 
@@ -100,9 +101,24 @@ export async function buildWedge(recipe: WedgeRecipe): Promise<string> {
   const found = join(cacheRoot(), 'wedge', `${recipe.target}-of-${allSources()}`);
   if (existsSync(found)) return realpathSync(found);
   const result = await build(recipe);
-  await symlink(result, `${found}.${process.pid}`);
-  await rename(`${found}.${process.pid}`, found);
+  await putIntoCache(found, (fresh) => symlink(result, fresh));
   return result;
+}
+
+/** Makes something in the cache, whole or not at all. @throws InputError if it cannot be there */
+async function putIntoCache(path: string, make: (fresh: string) => Promise<void>): Promise<void> {
+  const fresh = `${path}.${randomUUID()}`;
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await make(fresh);
+    await rename(fresh, path);
+  } catch (error) {
+    await rm(fresh, { force: true }).catch(() => {});
+    throw new InputError(
+      `the wedge cannot be kept in ${dirname(path)}: ${(error as Error).message}`,
+      'name a folder that has room for it with PREVIRT_CACHE',
+    );
+  }
 }
 
 async function build(recipe: WedgeRecipe): Promise<string> {
@@ -115,6 +131,7 @@ async function build(recipe: WedgeRecipe): Promise<string> {
   for (const { path, text } of files) hash.update(path).update(text);
   const result = join(cacheRoot(), 'wedge', `${target}-${hash.digest('hex').slice(0, 16)}`);
   if (existsSync(result)) return result;
+  sayBefore(`building the wedge for ${target}`);
   const work = await mkdtemp(join(tmpdir(), 'previrt-wedge-'));
   try {
     for (const [path, text] of headers) {
@@ -130,10 +147,8 @@ async function build(recipe: WedgeRecipe): Promise<string> {
       compile,
       sources.map((path) => join(WEDGE, path)),
     );
-    await mkdir(dirname(result), { recursive: true });
-    const fresh = `${result}.${process.pid}`;
-    await writeFile(fresh, await readFile(output), { mode: 0o755 });
-    await rename(fresh, result);
+    const program = await readFile(output);
+    await putIntoCache(result, (fresh) => writeFile(fresh, program, { mode: 0o755 }));
     return result;
   } finally {
     await rm(work, { recursive: true, force: true });

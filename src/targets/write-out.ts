@@ -16,3 +16,8 @@ export function writeOut(fd: number, what: Uint8Array | string): void {
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
     }
 }
+
+/** Says what is done, to whoever waits at a terminal, before something that takes some seconds and can tell nothing meanwhile. */
+export function sayBefore(what: string): void {
+  if (process.stderr.isTTY) writeOut(2, `${what} ...\n`);
+}

@@ -1,7 +1,21 @@
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, type StdioOptions, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { assembleObject, FIXTURE_SITES, linkImage, linkVdso, sitesText, siteText } from '../sites/fixture.ts';
 
@@ -72,6 +86,66 @@ describe('burn and unburn', () => {
     expect(previrt('unburn', 'kernel', '-o', 'link').status).toBe(0);
     expect(readFileSync(path('kernel')).equals(image)).toBe(true);
     expect(readdirSync(directory).sort()).toEqual(['kernel', 'link', 'vmlinux']);
+  });
+});
+
+test.each([[['--domains', 'cpu']], [['--from-binary']]])('burn %s reads a pipe, once', (options) => {
+  const burn = (from: string, to: string) =>
+    `"${PREVIRT}" burn ${from} --target hosted ${options.join(' ')} -o ${to}`;
+  const script = `mkfifo pipe; cat vmlinux >pipe & ${burn('pipe', 'piped')} && ${burn('vmlinux', 'burned')} && wait $!`;
+  const { status, stderr } = spawnSync('bash', ['-c', script], {
+    cwd: directory,
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(readFileSync(path('piped')).equals(readFileSync(path('burned')))).toBe(true);
+});
+
+describe('what is written', () => {
+  test('to standard output has nothing else behind it', () => {
+    previrt('burn', 'vmlinux', '--target', 'hosted', '-o', 'burned');
+    const unburn = (redirection: string) =>
+      spawnSync('sh', ['-c', `"${PREVIRT}" unburn burned -o /dev/stdout ${redirection}`], { cwd: directory });
+    const piped = unburn('| cat');
+    expect(piped.stdout.equals(image)).toBe(true);
+    expect(piped.stderr.toString()).toMatch(/^\/dev\/stdout: as before burning/);
+    expect(unburn('>back').stdout.toString()).toBe('');
+    expect(readFileSync(path('back')).equals(image)).toBe(true);
+  });
+
+  const burn = (output: string) => previrt('burn', 'vmlinux', '--target', 'hosted', '-o', output);
+
+  test('goes where a symbolic link leads, though nothing is there yet', () => {
+    mkdirSync(path('folder'));
+    symlinkSync('../kernel', path('folder/link'));
+    expect(burn('folder/link').status).toBe(0);
+    expect(lstatSync(path('folder/link')).isSymbolicLink()).toBe(true);
+    expect(readdirSync(directory).sort()).toEqual(['folder', 'kernel', 'vmlinux']);
+  });
+
+  test.each([0o600, 0o666, 0o750])(
+    'has the permissions of what it replaces, whatever the umask: %o',
+    (mode) => {
+      writeFileSync(path('kernel'), '');
+      chmodSync(path('kernel'), mode);
+      expect(burn('kernel').status).toBe(0);
+      expect(statSync(path('kernel')).mode & 0o777).toBe(mode);
+    },
+  );
+
+  test('may have the longest name that there is', () => {
+    const name = 'k'.repeat(255);
+    expect(burn(name).status).toBe(0);
+    expect(readdirSync(directory).sort()).toEqual([name, 'vmlinux']);
+  });
+
+  test.each(['loop', 'loop/kernel'])('goes to no link that leads nowhere: %s', (name) => {
+    symlinkSync('loop', path('loop'));
+    expect(burn(name)).toMatchObject({
+      status: 1,
+      stderr: `previrt: cannot write ${name}: too many symbolic links\n`,
+    });
   });
 });
 
@@ -179,6 +253,26 @@ describe('inspect', () => {
   });
 });
 
+test.each(['inspect', 'audit', 'burn --from-binary --target=hosted -o out'])(
+  'names in a file steer no terminal: %s',
+  (command) => {
+    // A function that has a site, code without one, and code that is none.
+    const text = `.globl _start\n_start:\n${sitesText()}popfl\n.byte 0x0f, 0x0b, 0xff, 0xff\n`;
+    const bytes = Buffer.from(linkImage({ text: text.replaceAll('_start', 'Znamed'), base: '0xc1000000' }));
+    for (const [name, other] of [
+      ['Znamed', '\x1b[2J\x07d'],
+      ['.text\0', '.\x9bext\0'],
+    ] as const)
+      for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at))
+        bytes.write(other, at, 'latin1');
+    writeFileSync(path('kernel'), bytes);
+    const { stdout, stderr } = previrt(...command.split(' '), 'kernel');
+    expect(stderr).toBe('');
+    expect(stdout).toContain('\\x1b[2J\\x07d');
+    expect(stdout).not.toMatch(/[^\P{Cc}\n]/u);
+  },
+);
+
 describe('audit', () => {
   test('nothing to say: status 0', () => {
     expect(previrt('audit', 'vmlinux')).toMatchObject({
@@ -216,6 +310,49 @@ describe('audit', () => {
   });
 });
 
+test.each([['inspect', 'vmlinux'], ['audit', '--json', 'vmlinux'], ['burn', '--help'], ['--version']])(
+  'no room for what is said: %s',
+  (...args) => {
+    const full = openSync('/dev/full', 'w');
+    const run = (stdio: StdioOptions) =>
+      spawnSync(PREVIRT, args, { cwd: directory, stdio, encoding: 'utf8' });
+    try {
+      expect(run(['ignore', full, 'pipe'])).toMatchObject({
+        status: 1,
+        stderr: 'previrt: cannot write standard output: no space left\n',
+      });
+      expect(run(['ignore', 'pipe', full]).status).toBe(0);
+      expect(run(['ignore', full, full]).status).toBe(1);
+    } finally {
+      closeSync(full);
+    }
+  },
+);
+
+describe('at a terminal', () => {
+  const typed = (command: string, env: NodeJS.ProcessEnv = {}) =>
+    spawnSync('script', ['-qec', `"${PREVIRT}" ${command}`, '/dev/null'], {
+      cwd: directory,
+      encoding: 'utf8',
+      env: { ...process.env, ...env },
+    }).stdout;
+
+  test('what takes long says so before: building the wedge', () => {
+    mkdirSync(path('bin'));
+    writeFileSync(path('bin/gcc'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+    const env = { PREVIRT_CACHE: path('cache'), PATH: `${path('bin')}:${process.env.PATH}` };
+    expect(typed('burn vmlinux --target hosted -o out', env)).toMatch(
+      /^building the wedge for hosted \.\.\.\r\n.*gcc cannot build the wedge/,
+    );
+  });
+
+  test('and disassembling', () => {
+    expect(typed('burn vmlinux --from-binary --target hosted -o out')).toMatch(
+      /^disassembling vmlinux \.\.\.\r\nvmlinux: /,
+    );
+  });
+});
+
 test('many first starts at once build one bundle', async () => {
   const { spawn } = await import('node:child_process');
   const cache = path('cache');
@@ -230,12 +367,39 @@ test('many first starts at once build one bundle', async () => {
   expect(readdirSync(join(cache, 'cli'))).toHaveLength(1);
 });
 
+/** As `objcopy --only-keep-debug` leaves it: sections without their bytes. */
+function onlyKeepDebug(bytes: Uint8Array): Uint8Array {
+  const file = join(mkdtempSync(join(tmpdir(), 'previrt-debug-')), 'file');
+  try {
+    writeFileSync(file, bytes);
+    execFileSync('objcopy', ['--only-keep-debug', file]);
+    return readFileSync(file);
+  } finally {
+    rmSync(dirname(file), { recursive: true });
+  }
+}
+
 describe('bad input is one line and leaves nothing behind', () => {
+  const LARGE = join(mkdtempSync(join(tmpdir(), 'previrt-large-')), 'large');
+  beforeAll(() => {
+    writeFileSync(LARGE, '');
+    truncateSync(LARGE, 2 ** 31);
+  });
+  afterAll(() => rmSync(dirname(LARGE), { recursive: true }));
   const cut = image.subarray(0, image.length / 2);
   const noSites = linkImage({ text: '.globl _start\n_start: ret\n' });
   // name, files, arguments, status, message
   test.each<[string, Record<string, Uint8Array | string>, string[], number, RegExp]>([
     ['no such file', {}, ['inspect', 'absent'], 1, /^previrt: cannot read absent: no such file/],
+    ['no such file for xl', {}, ['xl-config', 'absent'], 1, /^previrt: cannot read absent: no such file/],
+    [
+      'no such kernel',
+      {},
+      ['resume', 'state', '--kernel', 'absent'],
+      1,
+      /^previrt: cannot read absent: no such file/,
+    ],
+    ['too large', {}, ['inspect', LARGE], 1, /^previrt: cannot read \S+: is larger than 2 GiB/],
     ['a directory', {}, ['inspect', '.'], 1, /cannot read \.: is a directory/],
     [
       'truncated',
@@ -252,6 +416,13 @@ describe('bad input is one line and leaves nothing behind', () => {
       ['burn', 'noSites', '--target', 'hosted', '-o', 'out'],
       1,
       /no sites: .*CROSS_COMPILE/,
+    ],
+    [
+      'only what debuggers want',
+      { debug: onlyKeepDebug(image) },
+      ['inspect', 'debug'],
+      1,
+      /^previrt: debug: no sites: section .previrt.sites has none in the file/,
     ],
     ['a 64-bit program', {}, ['burn', '/bin/true', '--target', 'hosted', '-o', 'out'], 1, /64-bit/],
     ['not burned', {}, ['unburn', 'vmlinux', '-o', 'out'], 1, /vmlinux: not burned/],

@@ -1,12 +1,12 @@
 /** The control socket: who may use it, and its end. */
 
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
-import { connect } from 'node:net';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { openControl } from '../../src/cli/control.ts';
+import { openControl, request } from '../../src/cli/control.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'previrt-control-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -36,4 +36,34 @@ it('does not wait at its end for a client that stays', async () => {
   client.write('{}\n');
   const [error] = (await once(client, 'error')) as [NodeJS.ErrnoException];
   expect(error.code).toBe('EPIPE');
+});
+
+it.each(['47113', '0', '1e3'])('is in the file system, whatever its name: %s', async (name) => {
+  const path = join('.', name);
+  expect(existsSync(path)).toBe(false);
+  const close = await openControl(path, async () => ({ answer: 1 }));
+  expect(statSync(path).isSocket()).toBe(true);
+  expect(await request(path, {})).toEqual({ answer: 1 });
+  close();
+  expect(existsSync(path)).toBe(false);
+});
+
+it('is nowhere without a name', async () => {
+  await expect(openControl('', async () => ({}))).rejects.toThrow('cannot listen at');
+  await expect(request('', {})).rejects.toThrow('cannot reach a run at');
+});
+
+it('has all of its path, or is not made', async () => {
+  const path = join(folder, 'a'.repeat(108 - folder.length));
+  await expect(openControl(path, async () => ({}))).rejects.toThrow(`${path}: too long for a socket`);
+  await expect(request(path, {})).rejects.toThrow(`${path}: too long for a socket`);
+  expect(readdirSync(folder)).not.toContainEqual(expect.stringMatching(/^a+$/));
+});
+
+it.each(['HTTP/1.1 400 Bad Request\r\n', 'null\n'])('what answers %j is no run', async (text) => {
+  const path = join(folder, 'other');
+  const server = createServer((socket) => socket.on('error', () => {}).end(text)).listen(path);
+  await once(server, 'listening');
+  await expect(request(path, {})).rejects.toThrow(`${path}: whoever listens there is no run of previrt's`);
+  server.close();
 });

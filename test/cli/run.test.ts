@@ -43,8 +43,14 @@ const REFUSED: readonly (readonly [args: string, status: number, message: RegExp
     /^previrt: target bare has no machine moon; it has qemu and v86$/,
   ],
   ['vmlinux --target moon', USAGE, /^previrt: .*'moon' is invalid.*bare, hosted/],
-  ['vmlinux --memory 8M', USAGE, /a size from 16M to 3072M is wanted/],
-  ['vmlinux --memory lots', USAGE, /a size from 16M to 3072M is wanted/],
+  [
+    `vmlinux ${BARE} --machine constructor`,
+    FAILURE,
+    /^previrt: target bare has no machine constructor; it has qemu and v86$/,
+  ],
+  ['vmlinux --memory 8M', USAGE, /A size from 16M to 3072M is wanted/],
+  ['vmlinux --memory lots', USAGE, /A size from 16M to 3072M is wanted, such as 128M or 1G/],
+  ['vmlinux --memory 16385K', USAGE, /in whole pages of 4K/],
 ];
 
 describe('previrt run refuses', () => {

@@ -5,17 +5,21 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { appendSections, headerBytes, removeAppended } from '../../src/elf/append.ts';
+import { viewOf, writeStruct } from '../../src/elf/codec.ts';
 import {
   codeSections,
   type ElfImage,
   findSection,
   formatAddress,
   parseElf,
+  type SectionHeader,
   sectionAt,
   sectionBytes,
 } from '../../src/elf/image.ts';
 import { InputError } from '../../src/elf/input-error.ts';
+import { FORMATS, SHF, SHT } from '../../src/elf/structs.ts';
 import { functionMap, readSymbols } from '../../src/elf/symbols.ts';
+import type { StructLayout } from '../../src/x86/struct.ts';
 
 const SOURCE = `
 .text
@@ -228,6 +232,68 @@ describe('hostile input', () => {
       changed[offset] = value;
     readAll(changed);
     expect(new InputError('section \nsymtab\x1b[2J').message).toBe('section \\x0asymtab\\x1b[2J');
+  });
+
+  /** A file of one piece of content, which all its sections have, or a part of it. */
+  function handMade(content: Uint8Array, sections: readonly Partial<SectionHeader>[]): Uint8Array {
+    const { header, section } = FORMATS[32];
+    const table = header.size + content.length;
+    const out = new Uint8Array(table + (sections.length + 1) * section.size);
+    const zeros = ({ fields }: StructLayout) => Object.fromEntries(fields.map(({ name }) => [name, 0]));
+    writeStruct(header, viewOf(out), 0, {
+      ...zeros(header),
+      e_ident: Uint8Array.from([0x7f, 0x45, 0x4c, 0x46, 1, 1, 1, ...new Uint8Array(9)]),
+      e_shoff: table,
+      e_shentsize: section.size,
+      e_shnum: sections.length + 1,
+      e_shstrndx: 1,
+    });
+    out.set(content, header.size);
+    sections.forEach((given, index) => {
+      const whole = { sh_offset: header.size, sh_size: content.length };
+      writeStruct(section, viewOf(out), table + (index + 1) * section.size, {
+        ...zeros(section),
+        ...whole,
+        ...given,
+      });
+    });
+    return out;
+  }
+
+  /** Bytes of which each is the beginning of a long name. */
+  const LONG = new Uint8Array(100_000).fill(0x61, 0, -1);
+
+  test('sections that all have the same long name', () => {
+    const sections = Array(50_000).fill({ sh_size: 0 });
+    const file = handMade(LONG, [{ sh_type: SHT.STRTAB }, ...sections]);
+    expect(() => parseElf(file)).toThrow('the names take more than 4 times the file');
+  });
+
+  test('symbols that all have the same long name', () => {
+    const { symbol } = FORMATS[32];
+    const names = { sh_name: LONG.length - 1, sh_type: SHT.STRTAB, sh_size: LONG.length };
+    const symbols = new Uint8Array(100_000 * symbol.size);
+    for (let at = 0; at < symbols.length; at += symbol.size) symbols[at] = 1;
+    const file = handMade(Buffer.concat([LONG, symbols]), [
+      names,
+      {
+        ...names,
+        sh_type: SHT.SYMTAB,
+        sh_offset: FORMATS[32].header.size + LONG.length,
+        sh_size: symbols.length,
+        sh_link: 1,
+        sh_entsize: symbol.size,
+      },
+    ]);
+    expect(() => readSymbols(parseElf(file))).toThrow('the names take more than 4 times the file');
+  });
+
+  test('sections that are the same bytes', () => {
+    const code = { sh_name: LONG.length - 1, sh_type: SHT.PROGBITS, sh_flags: SHF.ALLOC | SHF.EXECINSTR };
+    const names = { sh_name: LONG.length - 1, sh_type: SHT.STRTAB };
+    const parse = (...sections: Partial<SectionHeader>[]) => parseElf(handMade(LONG, [names, ...sections]));
+    expect(() => parse(code)).toThrow('the sections overlap: they have 200000 bytes, the file 100172');
+    expect(parse({ ...code, sh_type: SHT.NOBITS }).sections).toHaveLength(3);
   });
 
   test('arbitrary bytes behind the magic', () => {

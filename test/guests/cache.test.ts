@@ -42,12 +42,34 @@ describe('cachedFolder', () => {
     expect(existsSync(await cachedFolder('x', async () => {}))).toBe(true);
   });
 
-  it('takes over from a process that was killed', async () => {
-    const NOBODY = 2 ** 22 + 1; // above the kernel's largest process number
-    writeFileSync(join(root, 'x.lock'), String(NOBODY));
+  const NOBODY = String(2 ** 22 + 1); // above the kernel's largest process number
+  // An empty lock is what a full disk leaves.
+  it.each([NOBODY, ''])('takes over from a process that was killed: lock "%s"', async (holder) => {
+    writeFileSync(join(root, 'x.lock'), holder);
     await mkdir(join(root, 'x.making/old'), { recursive: true });
     const folder = await cachedFolder('x', async () => {});
     expect(readdirSync(folder)).toEqual([]);
+    expect(readdirSync(root)).toEqual(['x']);
+  });
+
+  it('says whom it waits for', async () => {
+    const path = join(root, 'x.lock');
+    writeFileSync(path, String(process.ppid));
+    const said = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    const folder = cachedFolder('x', async () => {});
+    try {
+      await vi.waitFor(
+        () =>
+          expect(said).toHaveBeenCalledWith(`waiting for process ${process.ppid}, which has ${path} ...\n`),
+        10_000,
+      );
+    } finally {
+      rmSync(path);
+      await folder;
+    }
+    expect(said).toHaveBeenCalledTimes(1);
+    said.mockRestore();
+    expect(readdirSync(root)).toEqual(['x']);
   });
 });
 

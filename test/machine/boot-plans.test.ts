@@ -82,6 +82,43 @@ describe('linuxBootPlan', () => {
   });
 });
 
+describe('segments that lie', () => {
+  /** The kernel's second segment, changed. */
+  const lying = (change: (segment: DataView) => void): ElfImage => {
+    const bytes = new Uint8Array(kernel().bytes);
+    change(new DataView(bytes.buffer, kernel().header.e_phoff + 32, 32));
+    return parseElf(bytes);
+  };
+  const [PADDR, FILESZ, MEMSZ] = [12, 16, 20];
+  it.each<[string, (segment: DataView) => void, RegExp]>([
+    [
+      'of more bytes than memory',
+      (s) => s.setUint32(FILESZ, 0x100, true),
+      /has 256 bytes in the file and 1 in/,
+    ],
+    [
+      'in another',
+      (s) => s.setUint32(PADDR, 0x3f_f010, true),
+      /two of the kernel's segments have bytes for 0x003ff010/,
+    ],
+    [
+      'in the data of the loader',
+      (s) => s.setUint32(PADDR, 0x9_0000, true),
+      /at 0x00090000 reaches into what is the loader's/,
+    ],
+    ['on its stack', (s) => s.setUint32(PADDR, 0x8_fffc, true), /reaches into/],
+    [
+      'up to there',
+      (s) => [s.setUint32(PADDR, 0x1000, true), s.setUint32(MEMSZ, 0x8_e001, true)],
+      /reaches into/,
+    ],
+    ['at their end', (s) => s.setUint32(PADDR, 0x9_efff, true), /reaches into/],
+  ])('%s', (_, change, message) => {
+    for (const plan of [linuxBootPlan, multibootPlan])
+      expect(() => plan(lying(change), options)).toThrow(message);
+  });
+});
+
 describe('multibootPlan', () => {
   it('is for images with a header and its right checksum', () => {
     expect(isMultiboot(kernel(`hlt\n.balign 4\n${MULTIBOOT_HEADER}`))).toBe(true);

@@ -116,6 +116,8 @@ it('refuses what is not in order with one line', () => {
   writeFileSync(folder.file('damaged'), damaged);
   writeFileSync(folder.file('short'), bytes.subarray(0, 5 * MIB));
   writeFileSync(folder.file('text'), 'hello, this is none and it is long enough to have a header of ELF');
+  writeFileSync(folder.file('hello'), 'hello');
+  writeFileSync(folder.file('none'), '');
   const refused = (name: string) => {
     const { status, stdout, stderr } = previrt(name);
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
@@ -127,7 +129,10 @@ it('refuses what is not in order with one line', () => {
   expect(refused('short')).toMatch(
     /^previrt: short: truncated: its segments end at 0x1[0-9a-f]{6}, the file at 0x500000\n$/,
   );
-  expect(refused('text')).toMatch(/^previrt: text: not a machine state file; .*\n$/);
+  for (const name of ['text', 'hello', 'none'])
+    expect(refused(name)).toMatch(RegExp(`^previrt: ${name}: not a machine state file; .*\\n$`));
+  const piped = spawnSync('sh', ['-c', `cat one | "${PREVIRT}" state /dev/stdin`], { cwd: folder.path });
+  expect(piped.stderr.toString()).toBe('previrt: cannot read /dev/stdin: is a pipe, and has to be a file\n');
   expect(refused('missing')).toBe('previrt: cannot read missing: no such file or directory\n');
   expect(refused('.')).toBe('previrt: cannot read .: is a directory\n');
   expect(run('resume', '.').stderr).toBe('previrt: cannot read .: is a directory\n');

@@ -4,6 +4,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { viewOf, writeStruct } from '../../src/elf/codec.ts';
+import { findSection, parseElf, type Section, type SectionHeader } from '../../src/elf/image.ts';
+import { FORMATS } from '../../src/elf/structs.ts';
 import { DOMAINS, SITE_KINDS, type SiteKindName } from '../../src/x86/site-kinds.ts';
 import { SITE_FLAGS, SITE_RECORD_VERSION } from '../../src/x86/site-record.ts';
 
@@ -110,3 +113,18 @@ export const linkVdso = (): Uint8Array =>
       flags: SITE_FLAGS.absolute,
     })}\nret\n.size __kernel_vsyscall, . - __kernel_vsyscall\n`,
   });
+
+/** An image in which its data, by the section headers, lies where its code does. */
+export function withOverlap(image: Uint8Array): Uint8Array {
+  const elf = parseElf(image);
+  const [text, data] = ['.text', '.data'].map((name) => findSection(elf, name)!) as [Section, Section];
+  const out = new Uint8Array(image);
+  const put = (index: number, header: SectionHeader): void => {
+    const { section } = FORMATS[elf.class];
+    writeStruct(section, viewOf(out), elf.header.e_shoff + index * section.size, header);
+  };
+  // Of two at an address the first is found.
+  put(Math.min(text.index, data.index), { ...data, sh_addr: text.sh_addr });
+  put(Math.max(text.index, data.index), text);
+  return out;
+}

@@ -70,6 +70,40 @@ test("the vDSO's sites lie at the addresses of its bytes in the kernel", () => {
   expect(site.address - data.sh_addr).toBe(site.offset - data.sh_offset);
 });
 
+describe('shared objects in the data', () => {
+  const embedded = (bytes: Uint8Array) =>
+    embeddedImages(parseElf(linkImage({ text: sitesText(), embedded: bytes })));
+  const vdso = linkVdso();
+  const pages = (bytes: Uint8Array) => {
+    const out = new Uint8Array(Math.ceil(bytes.length / 4096) * 4096);
+    out.set(bytes);
+    return out;
+  };
+
+  test('lie one behind the other', () => {
+    const found = embedded(Buffer.concat([pages(vdso), pages(vdso), vdso]));
+    expect(found.map(({ address }) => address - found[0]!.address)).toEqual(
+      [0, 1, 2].map((index) => index * pages(vdso).length),
+    );
+  });
+
+  test('do not lie in each other', () => {
+    const [page, sections] = [4096, 60_000];
+    const header = new Uint8Array(vdso.subarray(0, 52));
+    const view = new DataView(header.buffer);
+    view.setUint16(44, 0, true); // e_phnum
+    view.setUint16(48, sections, true); // e_shnum
+    view.setUint16(50, 0, true); // e_shstrndx
+    const count = 1000;
+    const bytes = new Uint8Array(count * page + sections * 40);
+    for (let index = 0; index < count; index++) {
+      view.setUint32(32, (count - index) * page, true); // e_shoff
+      bytes.set(header, index * page);
+    }
+    expect(embedded(bytes)).toEqual([]);
+  });
+});
+
 describe('a record that does not fit', () => {
   const section = findSection(parseElf(plain), SITE_SECTION)!;
   const damaged = (record: number, change: (view: DataView) => void) => {

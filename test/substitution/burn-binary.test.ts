@@ -7,7 +7,7 @@ import { PATCH_COPY, PATCH_NOT_BURNED, PATCH_TRAPS, TRAPPING_BYTE } from '../../
 import { prepareBinaryBurn, SILENT_KINDS } from '../../src/substitution/burn-binary.ts';
 import { readPatchTable } from '../../src/substitution/burn-info.ts';
 import { unburn } from '../../src/substitution/unburn.ts';
-import { linkImage } from '../sites/fixture.ts';
+import { linkImage, withOverlap } from '../sites/fixture.ts';
 
 /** Replay a failure with PREVIRT_SEED. */
 const SEED = Number(process.env.PREVIRT_SEED ?? Date.now() % 2 ** 31);
@@ -47,6 +47,18 @@ const prepared = (image: Uint8Array, keep: 'table' | 'copy' = 'table', file = im
 const burned = (image: Uint8Array): Uint8Array => prepared(image).finish(new Uint8Array(8));
 
 describe(`burning a kernel that was never annotated (PREVIRT_SEED=${SEED})`, () => {
+  it('leaves a kernel alone that it could not unburn', () => {
+    const image = linkImage({ text: '.globl _start\n_start: popf\nret', embedded: new Uint8Array(16) });
+    expect(unburn(burned(image))).toEqual(image);
+    expect(() => burned(withOverlap(image))).toThrow('another section of the kernel has the address');
+  });
+
+  it('takes alternatives that have no bytes in the file for none', () => {
+    const section = '.section .altinstructions,"a",@nobits\n.zero 12\n.text';
+    const image = linkImage({ text: `.globl _start\n_start: popf\nret\n${section}` });
+    expect(unburn(burned(image))).toEqual(image);
+  });
+
   it('changes one byte of each silent instruction, nothing else, and unburns to the same', () => {
     const programs = fc.array(fc.constantFrom(...SILENT, ...TRAPPING, ...PLAIN), {
       minLength: 1,

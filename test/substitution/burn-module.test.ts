@@ -141,4 +141,14 @@ describe('a module burned ahead of time', () => {
       message(() => burn(bad));
     }
   });
+
+  it.each([0, 3, 0x1_0000, 0x8000_0000, 0xffff_ffff])('is no larger for an alignment of %d', (alignment) => {
+    const module = assembleObject(MODULE);
+    const elf = parseElf(module);
+    const header = elf.header.e_shoff + findSection(elf, '.text')!.index * 40;
+    new DataView(module.buffer).setUint32(header + 32, alignment, true); // sh_addralign
+    const burned = burn(module);
+    expect(burned.length).toBeLessThan(2 * module.length + 3 * 4096);
+    expect(unburn(burned)).toEqual(module);
+  });
 });

@@ -19,7 +19,14 @@ import { unburn } from '../../src/substitution/unburn.ts';
 import { guestVirtual } from '../../src/x86/address.ts';
 import { DOMAINS, type DomainName } from '../../src/x86/site-kinds.ts';
 import { SITE_FLAGS } from '../../src/x86/site-record.ts';
-import { FIXTURE_SITES, type FixtureSite, linkImage, linkVdso, sitesText } from '../sites/fixture.ts';
+import {
+  FIXTURE_SITES,
+  type FixtureSite,
+  linkImage,
+  linkVdso,
+  sitesText,
+  withOverlap,
+} from '../sites/fixture.ts';
 
 const ALL = Object.keys(DOMAINS) as DomainName[];
 const HOSTED: BurnOptions = { target: 'hosted', domains: ALL, keep: 'table', wedge: new Uint8Array(0) };
@@ -87,6 +94,13 @@ describe('templates', () => {
     expect(() => callTemplate('relative', ENTRY_BASE, 4)).toThrow(RangeError);
     expect(() => callTemplate('absolute', ENTRY_BASE, 5)).toThrow(RangeError);
   });
+});
+
+test('what unburning would not find again is not burned', () => {
+  const overlapping = withOverlap(image);
+  const burning = () => burn(overlapping, HOSTED);
+  expect(burning).toThrow(InputError);
+  expect(burning).toThrow('another section of the kernel has the address of the site at 0xc1000000 too');
 });
 
 describe('the choice of substitutions', () => {
