@@ -3,7 +3,7 @@
 import { isStateFile, readStateFile } from '../machine/state-reader.ts';
 import { formatBytes } from '../report/table.ts';
 import type { BurnCommandOptions } from './burn.ts';
-import { CliError, inPlace } from './errors.ts';
+import { inPlace, UsageError } from './errors.ts';
 import { besides, isFile, readInput, withInput, writeOutput } from './files.ts';
 
 /**
@@ -15,9 +15,10 @@ export const isMachineState = (path: string): boolean => isFile(path) && withInp
 /** @throws CliError if it is damaged, or cannot be a domain */
 export async function burnState(path: string, options: BurnCommandOptions): Promise<void> {
   const { target, domains, fromBinary, memory, initrd, append, output, json } = options;
-  if (target !== 'xen') throw new CliError(`${path}: a machine state`, 'previrt resume takes it up as it is');
+  if (target !== 'xen')
+    throw new UsageError(`${path}: a machine state`, 'previrt resume takes it up as it is');
   if (fromBinary || [memory, initrd, append].some((option) => option !== undefined))
-    throw new CliError(
+    throw new UsageError(
       `${path}: a machine state; --from-binary, --memory, --initrd and --append are for kernels`,
       'leave them out',
     );

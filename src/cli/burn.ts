@@ -10,7 +10,7 @@ import { sayBefore } from '../targets/write-out.ts';
 import type { DomainName } from '../x86/site-kinds.ts';
 import { burnState, isMachineState } from './burn-state.ts';
 import { domainsOption } from './domains.ts';
-import { CliError, inPlace } from './errors.ts';
+import { inPlace, UsageError } from './errors.ts';
 import { besides, readInput, writeOutput } from './files.ts';
 import { kernelIn } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
@@ -45,7 +45,7 @@ const BURNERS: Readonly<Record<BurnTargetName, () => Promise<Burner>>> = {
       wedge: buildHostedWedge,
       finisher(finish, { memory, initrd, append }) {
         if (memory !== undefined || initrd !== undefined || append !== undefined)
-          throw new CliError(
+          throw new UsageError(
             '--memory, --initrd and --append are for --target xen',
             `give them to previrt run`,
           );
@@ -80,12 +80,12 @@ async function burnedModule(
 ): Promise<Uint8Array> {
   const { fromBinary, memory, initrd, append } = options;
   if (fromBinary)
-    throw new CliError(
+    throw new UsageError(
       `${path}: a module; --from-binary is for kernels`,
       'the kernel that loads it has it disassembled',
     );
   if (memory !== undefined || initrd !== undefined || append !== undefined)
-    throw new CliError(
+    throw new UsageError(
       `${path}: a module; --memory, --initrd and --append are for kernels`,
       'leave them out',
     );

@@ -13,7 +13,12 @@ export const EXIT_USAGE = 2;
 
 /** An error of a command: what, where, and as `advice` what to do. */
 export class CliError extends InputError {
-  override readonly name = 'CliError';
+  override readonly name: string = 'CliError';
+}
+
+/** Options that do not go together, or with what they are given to. */
+export class UsageError extends CliError {
+  override readonly name = 'UsageError';
 }
 
 /** Runs `body`, naming `place` (a file) in front of what it says of bad input. */
@@ -67,6 +72,7 @@ export function reportError(error: unknown, write: (text: string) => void): numb
   if (error instanceof InputError) {
     write(`previrt: ${error.message}${error.advice ? `; ${error.advice}` : ''}\n`);
     if (PREVIRT_DEBUG) write(`${error.stack}\n`);
+    if (error instanceof UsageError) return EXIT_USAGE;
   } else {
     const detail = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
     write(`previrt: internal error: ${detail.split('\n')[0]}; set PREVIRT_DEBUG=1 for the stack trace\n`);

@@ -2,7 +2,9 @@
 
 import { randomUUID } from 'node:crypto';
 import {
+  accessSync,
   closeSync,
+  constants,
   existsSync,
   fchmodSync,
   fstatSync,
@@ -14,6 +16,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  type Stats,
   statSync,
   writeFileSync,
 } from 'node:fs';
@@ -63,6 +66,12 @@ export function isFile(path: string): boolean {
   }
 }
 
+/** Whether there is a pipe or a device, which is written through, not replaced. */
+function isStream(path: string): boolean {
+  const existing = statOrUndefined(path);
+  return existing !== undefined && !existing.isFile() && !existing.isDirectory();
+}
+
 /**
  * Writes a file whole or not at all: to a temporary file beside it, which then
  * takes its name. Existing permissions stay; a new file gets `mode`.
@@ -70,9 +79,7 @@ export function isFile(path: string): boolean {
  */
 export function writeOutput(path: string, bytes: Uint8Array, mode = 0o644): void {
   try {
-    const existing = statOrUndefined(path);
-    if (existing && !existing.isFile() && !existing.isDirectory()) {
-      // A pipe or a device is written through, not replaced.
+    if (isStream(path)) {
       writeFileSync(path, bytes);
       return;
     }
@@ -123,6 +130,30 @@ function endOfLinks(path: string): string {
   return endOfLinks(resolve(realpathSync(dirname(path)), readlinkSync(path)));
 }
 
+/** Where a file is to lie, and what does now. @throws CliError if that is no file */
+function placeFor(path: string): { readonly target: string; readonly existing: Stats | undefined } {
+  const existing = statOrUndefined(path);
+  if (existing?.isDirectory()) throw new CliError(`cannot write ${path}: is a directory`, 'give a file name');
+  if (existing && !existing.isFile())
+    throw new CliError(`cannot write ${path}: there is something that is no file`, 'give another name');
+  return { target: existing ? realpathSync(path) : endOfLinks(path), existing };
+}
+
+const notWritten = (error: unknown, path: string): unknown => {
+  const missing = (error as NodeJS.ErrnoException).code === 'ENOENT' && !existsSync(dirname(path));
+  return systemError(error, 'write', path, missing ? `create ${dirname(path)} first` : undefined);
+};
+
+/** For those whose work would be lost else. @throws CliError if no file can be written there now */
+export function checkOutput(path: string): void {
+  try {
+    if (isStream(path)) return;
+    accessSync(dirname(placeFor(path).target), constants.W_OK);
+  } catch (error) {
+    throw notWritten(error, path);
+  }
+}
+
 /**
  * The same for a file that `write` writes, by its descriptor. Nothing but a file is replaced.
  * @param durable whether it is on its disk when this returns, whatever becomes of the host then
@@ -137,12 +168,7 @@ export function replaceFile(
   const letGo = holdSignals();
   let temporary: string | undefined;
   try {
-    const existing = statOrUndefined(path);
-    if (existing?.isDirectory())
-      throw new CliError(`cannot write ${path}: is a directory`, 'give a file name');
-    if (existing && !existing.isFile())
-      throw new CliError(`cannot write ${path}: there is something that is no file`, 'give another name');
-    const target = existing ? realpathSync(path) : endOfLinks(path);
+    const { target, existing } = placeFor(path);
     // Not by its name, to which nothing might fit.
     const candidate = join(dirname(target), `.previrt-${randomUUID()}.tmp`);
     const permissions = existing && existing.mode & 0o777;
@@ -161,8 +187,7 @@ export function replaceFile(
     if (durable) syncFolder(dirname(target));
   } catch (error) {
     if (temporary !== undefined) rmSync(temporary, { force: true });
-    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT' && !existsSync(dirname(path));
-    throw systemError(error, 'write', path, missing ? `create ${dirname(path)} first` : undefined);
+    throw notWritten(error, path);
   } finally {
     letGo();
   }

@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander';
 import type { Round } from '../migration/rounds.ts';
 import type { Moved } from '../migration/session.ts';
 import { request } from './control.ts';
-import { CliError } from './errors.ts';
+import { UsageError } from './errors.ts';
 import type { Place } from './requests.ts';
 import { TARGETS } from './targets.ts';
 import { timed } from './timed.ts';
@@ -65,7 +65,7 @@ function roundsTold(): (progress: unknown) => void {
 
 async function migrate(path: string, { to, through, machine, domain, json }: MigrateFlags): Promise<void> {
   if ((to === undefined) === (through === undefined))
-    throw new CliError('where to?', 'give one of --to and --through');
+    throw new UsageError('where to?', 'give one of --to and --through');
   process.stderr.write(`moving the guest ${to ? `to ${to}` : `through ${through}`} ...\n`);
   const place = through === undefined ? { target: to, machine, domain } : { through };
   const moved = await timed(() => request<Moved>(path, { migrate: place }, roundsTold()));

@@ -11,7 +11,7 @@ import { bringTo, bringWhole } from '../migration/bring.ts';
 import { takesUp } from '../targets/target.ts';
 import { wallTime } from '../targets/wall-time.ts';
 import { arrive, checkDisk } from './arrive.ts';
-import { CliError, inPlace, systemError } from './errors.ts';
+import { inPlace, systemError, UsageError } from './errors.ts';
 import { openInput } from './files.ts';
 import { hold } from './hold.ts';
 import { readKernel } from './kernel-file.ts';
@@ -86,7 +86,7 @@ function ageNote({ wall_time }: MachineState): string {
 async function resume(path: string, flags: ResumeFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   const { resume: start, receive } = target;
-  if (!takesUp(target)) throw new CliError(`a guest cannot be taken up on ${target.name}`);
+  if (!takesUp(target)) throw new UsageError(`a guest cannot be taken up on ${target.name}`);
   const { disk, domain, control, kernel } = flags;
   const elf = kernel === undefined ? undefined : openImage(kernel);
   if (path === '-') {

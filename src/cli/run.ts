@@ -10,8 +10,8 @@ import { formatCounts } from '../report/counts.ts';
 import { COUNT } from '../targets/boot-layout.ts';
 import { CountsCollector } from '../targets/counts.ts';
 import { takesUp } from '../targets/target.ts';
-import { CliError, inPlace } from './errors.ts';
-import { readInput, writeOutput } from './files.ts';
+import { CliError, inPlace, UsageError } from './errors.ts';
+import { checkOutput, readInput, writeOutput } from './files.ts';
 import { hold } from './hold.ts';
 import { readKernel } from './kernel-file.ts';
 import { memoryOption } from './memory-size.ts';
@@ -107,14 +107,15 @@ function report(told: CountsCollector, { stats, json, profile }: RunFlags): void
 async function run(image: string, flags: RunFlags): Promise<void> {
   const target = await findTarget(flags.target, flags.machine);
   if (flags.control !== undefined && !takesUp(target))
-    throw new CliError('nothing can be asked of a guest on this machine', 'leave out --control');
+    throw new UsageError('nothing can be asked of a guest on this machine', 'leave out --control');
   const { file, image: bytes } = readKernel(image);
   const elf = inPlace(image, () => parseElf(bytes));
   const initrd = flags.initrd === undefined ? undefined : readInput(flags.initrd);
   const counting = flags.stats === true || flags.profile !== undefined;
   if (counting && target.name === 'bare')
-    throw new CliError('there is nothing to count on bare', 'take --target hosted or xen');
-  if (flags.json && !flags.stats) throw new CliError('--json is for --stats');
+    throw new UsageError('there is nothing to count on bare', 'take --target hosted or xen');
+  if (flags.json && !flags.stats) throw new UsageError('--json is for --stats');
+  if (flags.profile !== undefined) checkOutput(flags.profile);
   const told = counting ? new CountsCollector() : undefined;
   const memory = flags.memory ?? (await usualMemory(elf));
   const counts = (flags.stats ? COUNT.DOMAINS : 0) | (flags.profile === undefined ? 0 : COUNT.PLACES);

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { sayBefore } from '../targets/write-out.ts';
 import { request } from './control.ts';
-import { CliError, inPlace, systemError } from './errors.ts';
+import { inPlace, systemError, UsageError } from './errors.ts';
 import { isFile, withInput } from './files.ts';
 import type { Snapshot } from './requests.ts';
 import { type Wanted, writeState } from './state-file.ts';
@@ -81,7 +81,7 @@ async function snapshot(guest: string, flags: SnapshotFlags): Promise<void> {
   const { output, compress = false, xl, end = false, json } = flags;
   const wanted = { file: resolve(output), compress, end };
   const core = !xl && isFile(guest);
-  if (core && end) throw new CliError('the guest in a core has no end', 'leave --end out');
+  if (core && end) throw new UsageError('the guest in a core has no end', 'leave --end out');
   const write = xl ? ofDomain : core ? ofCore : ofRun;
   const done = await timed(() => write(guest, wanted));
   const still =

@@ -1,7 +1,7 @@
 /** The targets that commands offer, by name. */
 
 import type { Target } from '../targets/target.ts';
-import { CliError } from './errors.ts';
+import { UsageError } from './errors.ts';
 
 /** Xen itself is built from Debian's source when it is first wanted. */
 async function xen(version: '4.14' | '4.17' | '4.20'): Promise<Target> {
@@ -33,7 +33,7 @@ export function findTarget(name: string, machine: string | undefined): Promise<T
   const wanted = machine ?? Object.keys(machines)[0]!;
   const find = Object.hasOwn(machines, wanted) ? machines[wanted] : undefined;
   if (!find)
-    throw new CliError(
+    throw new UsageError(
       `target ${name} has no machine ${machine}`,
       `it has ${Object.keys(machines).join(' and ')}`,
     );

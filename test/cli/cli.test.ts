@@ -168,7 +168,7 @@ describe('a module', () => {
     ],
     [['--memory', '64M'], 'm.ko: a module; --memory, --initrd and --append are for kernels; leave them out'],
   ])('%s', (args, why) => {
-    expect(burn(...args)).toEqual({ status: 1, stdout: '', stderr: `previrt: ${why}\n` });
+    expect(burn(...args)).toEqual({ status: 2, stdout: '', stderr: `previrt: ${why}\n` });
     expect(readdirSync(directory).sort()).toEqual(['m.ko', 'vmlinux']);
   });
 });
@@ -206,7 +206,7 @@ describe('burned for xen', () => {
         ),
       });
     expect(previrt('burn', 'kernel', '--target', 'hosted', '-o', 'other', '--memory', '64M')).toMatchObject({
-      status: 1,
+      status: 2,
       stderr: 'previrt: --memory, --initrd and --append are for --target xen; give them to previrt run\n',
     });
     expect(readdirSync(directory).sort()).toEqual(['burned', 'kernel', 'vmlinux']);
