@@ -304,6 +304,8 @@ async function execute(
   const child = spawn(program, [], {
     stdio,
     argv0: 'previrt-guest',
+    // It would lie in the memory of a process whose code is the guest's.
+    env: {},
     signal: options.signal,
     killSignal: 'SIGKILL',
   });
