@@ -105,6 +105,7 @@ __attribute__((noreturn)) void hosted_main(u64 *stack) {
     HOST_CALL(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
     /* Whoever started the launcher may have left it more, and so us. */
     HOST_CALL(__NR_close_range, RAM_FD + 1, ~0u, 0);
+    signals_start();
     u64 *auxiliary = stack + stack[0] + 2; /* behind the arguments */
     while (*auxiliary++) /* and the environment */
         ;
@@ -120,7 +121,6 @@ __attribute__((noreturn)) void hosted_main(u64 *stack) {
     start_entries();
     console_start(boot.panic_pattern, boot.escape, boot.commands);
     clock_start(auxiliary);
-    signals_start();
 
     counts_start(boot.counts);
     if (boot.state_offset) {
