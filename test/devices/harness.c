@@ -21,6 +21,7 @@
  *   console                          what was written to the console since it was last asked for
  *   poke ADDRESS HEX, peek ADDRESS COUNT
  *   disk HEX-OFFSET COUNT            contents of the disk
+ *   flushed                          whether all that was written to it has been flushed
  *
  * Numbers are decimal or 0x. A reset by the guest is answered "reset".
  */
@@ -48,6 +49,7 @@ void *memset(void *to, int byte, usize size) {
 
 static u8 *ram, *disk;
 static u64 ram_size, disk_sectors, now, wall;
+static bool unflushed;
 static u8 console[65536];
 static unsigned console_length;
 static jmp_buf guest_reset;
@@ -96,10 +98,14 @@ int port_disk_read(u64 sector, void *to, u32 size) {
 
 int port_disk_write(u64 sector, const void *from, u32 size) {
     memcpy(disk_at(sector, size), from, size);
+    unflushed = true;
     return 0;
 }
 
-int port_disk_flush(void) { return 0; }
+int port_disk_flush(void) {
+    unflushed = false;
+    return 0;
+}
 void port_warn(const char *message) { fprintf(stderr, "%s\n", message); }
 void port_reset(void) { longjmp(guest_reset, 1); }
 
@@ -213,6 +219,8 @@ static void command(char *line) {
     } else if (!strcmp(verb, "disk")) {
         hex(disk + a, b);
         return;
+    } else if (!strcmp(verb, "flushed")) {
+        answer = unflushed ? "no" : "yes";
     } else {
         fprintf(stderr, "harness: unknown command %s\n", verb);
         exit(2);

@@ -148,6 +148,13 @@ test.each(['x86-64', 'i386'] as const)(
   },
 );
 
+test('what is written is flushed for a driver that has not agreed to do so itself', () => {
+  const write = request(TYPE.write, 0, [{ address: DATA, length: 512, flags: 0 }]);
+  const agree = out(4, 4, 1 << 9);
+  expect(answersOf([RESET, ...START, ...write, 'flushed'], ['flushed'])).toEqual(['yes']);
+  expect(answersOf([RESET, agree, ...START, ...write, 'flushed'], ['flushed'])).toEqual(['no']);
+});
+
 test('tells its identity, and refuses what it does not know', () => {
   const identify = request(TYPE.identify, 0, [{ address: DATA, length: 20, flags: WRITE }]);
   expect(last([RESET, ...START, ...identify, ...RESULT, `peek ${DATA} 20`], 4)).toEqual([

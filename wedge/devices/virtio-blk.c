@@ -150,9 +150,10 @@ static int transfer(const struct request *request, const struct descriptor *data
 static int finish(const struct request *request) {
     switch (request->type) {
     case TYPE_IN:
-    case TYPE_OUT:
     case TYPE_GET_ID:
         return OK;
+    case TYPE_OUT: /* a driver without flushes takes what it has written to be safe (virtio 1.1, 5.2.5) */
+        return blk->driver_feature[0] & F_FLUSH || !port_disk_flush() ? OK : IO_ERROR;
     case TYPE_FLUSH:
         return port_disk_flush() ? IO_ERROR : OK;
     default:
