@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -91,19 +91,27 @@ async function anonymousFile(bytes: Uint8Array): Promise<number> {
   }
 }
 
+/** Bytes. */
+const SECTOR = 512;
+
 interface Disk {
   readonly fd: number;
   /** Bytes. */
   readonly size: number;
 }
 
+/** @throws InputError if it is not there, or nothing that has a size: the guest would find no disk */
 function openDisk(path: string): Disk {
+  let fd: number;
   try {
-    const size = statSync(path).size;
-    return { fd: openSync(path, 'r+'), size };
+    fd = openSync(path, 'r+');
   } catch (error) {
     throw new InputError(`cannot open disk ${path}: ${(error as NodeJS.ErrnoException).code}`);
   }
+  const { size } = fstatSync(fd);
+  if (size >= SECTOR) return { fd, size };
+  closeSync(fd);
+  throw new InputError(`disk ${path} has no sector`, 'give it a file of at least 512 bytes');
 }
 
 async function run(options: RunOptions): Promise<RunStatus> {
