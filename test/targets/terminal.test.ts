@@ -72,3 +72,13 @@ it(
   },
   TIMEOUT,
 );
+
+it(
+  'is ended from there even if it hangs',
+  async () => {
+    const end = once(script.stdout!, 'data');
+    script.stdin!.write('\x01x');
+    expect(String(await end)).toMatch(/^status 0\r\n/);
+  },
+  TIMEOUT,
+);
