@@ -19,6 +19,7 @@
  *   drain                            cycles, each with its end of interrupt, until INTR is down; how many
  *   receive BYTE                     from the console's wire; "full" if there is no room
  *   console                          what was written to the console since it was last asked for
+ *   awaited                          whether the guest has polled for a byte from there since that was last asked
  *   poke ADDRESS HEX, peek ADDRESS COUNT
  *   disk HEX-OFFSET COUNT            contents of the disk
  *   flushed                          whether all that was written to it has been flushed
@@ -49,7 +50,7 @@ void *memset(void *to, int byte, usize size) {
 
 static u8 *ram, *disk;
 static u64 ram_size, disk_sectors, now, wall;
-static bool unflushed;
+static bool unflushed, console_awaited;
 static u8 console[65536];
 static unsigned console_length;
 static jmp_buf guest_reset;
@@ -76,6 +77,7 @@ void port_ram_written(gpa_t address, u32 size) {
 u64 port_time(void) { return now; }
 u64 port_wall_time(void) { return wall + now; }
 
+void port_console_awaited(void) { console_awaited = true; }
 void port_console_write(u8 byte) {
     if (console_length < sizeof(console))
         console[console_length++] = byte;
@@ -211,6 +213,9 @@ static void command(char *line) {
         hex(console, console_length);
         console_length = 0;
         return;
+    } else if (!strcmp(verb, "awaited")) {
+        answer = console_awaited ? "yes" : "no";
+        console_awaited = false;
     } else if (!strcmp(verb, "poke")) {
         poke(a, argument[2]);
     } else if (!strcmp(verb, "peek")) {
