@@ -309,6 +309,35 @@ test('a read over the ring itself does no harm', () => {
   expect(() => runHarness([RESET, ...START, ...self, NOTIFY, NOTIFY], 'sanitized')).not.toThrow();
 });
 
+test('PCI holds the interrupt back, and its status shows it all the same', () => {
+  const pic = ['out 0xa0 1 0x11', 'out 0xa1 1 0x28', 'out 0xa1 1 2', 'out 0xa1 1 1'];
+  const COMMAND = config(3, 4);
+  const observe = ['in 0xa0 1', COMMAND, 'in 0xcfe 2'];
+  const script = [
+    ...[RESET, ...pic, ...START, COMMAND, 'out 0xcfc 2 0x407', ...request(TYPE.flush, 0, []), ...observe],
+    ...[
+      'out 0xcfc 2 7',
+      ...observe,
+      'out 0xcfc 2 0x407',
+      ...observe,
+      'out 0xcfc 2 7',
+      register(19, 1),
+      ...observe,
+    ],
+  ];
+  expect(answersOf(script, ['in'])).toEqual([
+    '0x0',
+    '0x18',
+    '0x8',
+    '0x18',
+    '0x0',
+    '0x18',
+    '0x1',
+    '0x0',
+    '0x10',
+  ]);
+});
+
 test('interrupts on request only, until ISR is read', () => {
   const pic = ['out 0xa0 1 0x11', 'out 0xa1 1 0x28', 'out 0xa1 1 2', 'out 0xa1 1 1'];
   const observe = ['in 0xa0 1', register(19, 1), 'in 0xa0 1'];
