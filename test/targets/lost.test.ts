@@ -89,6 +89,17 @@ const HOSTED: readonly Case[] = [
     status: 4,
     says: ['ended by SIGSYS'],
   },
+  {
+    // The same for memory of the host's (9, mmap, of 4096 anonymous bytes), with the descriptor of its own: r8d is 4.
+    name: 'wants_more_memory',
+    vectors: 256,
+    body: `mov $4096, %esi; mov $3, %edx; xor %edi, %edi
+        .byte 0xea; .long 1f; .word 0x33
+1:      .byte 0x41, 0xba, 0x22, 0, 0, 0, 0x41, 0xb8, 4, 0, 0, 0, 0x45, 0x31, 0xc9, 0xb8, 9, 0, 0, 0, 0x0f, 0x05
+        ud2`,
+    status: 4,
+    says: ['ended by SIGSYS'],
+  },
 ];
 
 /** The wedge itself is mapped, for rings 1 and 2; above it lies what Xen keeps. */
