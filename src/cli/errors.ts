@@ -73,6 +73,8 @@ export function reportError(error: unknown, write: (text: string) => void): numb
     write(`previrt: ${error.message}${error.advice ? `; ${error.advice}` : ''}\n`);
     if (PREVIRT_DEBUG) write(`${error.stack}\n`);
     if (error instanceof UsageError) return EXIT_USAGE;
+  } else if (isSystemError(error) && !PREVIRT_DEBUG) {
+    write(`previrt: ${error.message}\n`);
   } else {
     const detail = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
     write(`previrt: internal error: ${detail.split('\n')[0]}; set PREVIRT_DEBUG=1 for the stack trace\n`);

@@ -7,6 +7,7 @@ import { ENDING_SIGNALS } from '../migration/signals.ts';
 import type { RunStatus } from '../targets/target.ts';
 import { openControl } from './control.ts';
 import { answerer, type Lasting } from './requests.ts';
+import { takeTerminal } from './terminal.ts';
 
 /** As a session's, for a guest of which nothing is asked: nothing can be asked. */
 export type Alone = Omit<Surroundings, 'attach'> & Partial<Surroundings>;
@@ -61,11 +62,11 @@ export async function hold(
   const end = (): void => ended.abort();
   for (const signal of ENDING_SIGNALS) process.once(signal, end);
   const alone = { console: { input: typed ?? 0, output: 1, messages: 2, terminal }, signal: ended.signal };
-  if (terminal) process.stdin.setRawMode(true);
+  const giveBack = terminal ? takeTerminal() : () => {};
   try {
     if (control === undefined) return await start(alone);
     return await inSession(control, lasting, alone, typed ?? process.stdin, start);
   } finally {
-    if (terminal) process.stdin.setRawMode(false);
+    giveBack();
   }
 }

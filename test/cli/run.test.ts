@@ -34,6 +34,7 @@ const REFUSED: readonly (readonly [args: string, status: number, message: RegExp
   ['vmlinux --initrd nowhere', FAILURE, /^previrt: cannot read nowhere: no such file or directory$/],
   [`vmlinux ${BARE} --disk nowhere`, FAILURE, /nowhere/],
   ['vmlinux --disk nowhere', FAILURE, /nowhere/],
+  ['vmlinux --disk /dev/null', FAILURE, /^previrt: disk \/dev\/null has no sector; /],
   [`vmlinux ${BARE} --machine v86 --disk big`, FAILURE, /^previrt: v86 has no disk; use --machine qemu$/],
   [`vmlinux ${BARE} --memory 16M`, FAILURE, /16 MiB; give it more with --memory$/],
   ['vmlinux --memory 32M --initrd big', FAILURE, /does not fit above the kernel.*more memory with --memory$/],
@@ -64,6 +65,17 @@ const REFUSED: readonly (readonly [args: string, status: number, message: RegExp
   ['vmlinux --memory lots', USAGE, /A size from 16M to 3072M is wanted, such as 128M or 1G/],
   ['vmlinux --memory 16385K', USAGE, /in whole pages of 4K/],
 ];
+
+it('previrt run says what the host refuses', () => {
+  spawnSync(PREVIRT, ['--help']); // It may have to build itself, with temporary files.
+  const { status, stderr } = spawnSync(PREVIRT, ['run', 'vmlinux'], {
+    cwd: directory,
+    encoding: 'utf8',
+    env: { ...process.env, TMPDIR: join(directory, 'text', 'nowhere') },
+  });
+  expect(stderr).toMatch(/^previrt: ENOTDIR: not a directory, mkdtemp '.*nowhere.*'$/m);
+  expect(status).toBe(FAILURE);
+});
 
 describe('previrt run refuses', () => {
   it.each(REFUSED)('%s', (args, expected, message) => {

@@ -19,8 +19,10 @@
  *   drain                            cycles, each with its end of interrupt, until INTR is down; how many
  *   receive BYTE                     from the console's wire; "full" if there is no room
  *   console                          what was written to the console since it was last asked for
+ *   awaited                          whether the guest has polled for a byte from there since that was last asked
  *   poke ADDRESS HEX, peek ADDRESS COUNT
  *   disk HEX-OFFSET COUNT            contents of the disk
+ *   flushed                          whether all that was written to it has been flushed
  *
  * Numbers are decimal or 0x. A reset by the guest is answered "reset".
  */
@@ -48,6 +50,7 @@ void *memset(void *to, int byte, usize size) {
 
 static u8 *ram, *disk;
 static u64 ram_size, disk_sectors, now, wall;
+static bool unflushed, console_awaited;
 static u8 console[65536];
 static unsigned console_length;
 static jmp_buf guest_reset;
@@ -74,6 +77,7 @@ void port_ram_written(gpa_t address, u32 size) {
 u64 port_time(void) { return now; }
 u64 port_wall_time(void) { return wall + now; }
 
+void port_console_awaited(void) { console_awaited = true; }
 void port_console_write(u8 byte) {
     if (console_length < sizeof(console))
         console[console_length++] = byte;
@@ -96,10 +100,14 @@ int port_disk_read(u64 sector, void *to, u32 size) {
 
 int port_disk_write(u64 sector, const void *from, u32 size) {
     memcpy(disk_at(sector, size), from, size);
+    unflushed = true;
     return 0;
 }
 
-int port_disk_flush(void) { return 0; }
+int port_disk_flush(void) {
+    unflushed = false;
+    return 0;
+}
 void port_warn(const char *message) { fprintf(stderr, "%s\n", message); }
 void port_reset(void) { longjmp(guest_reset, 1); }
 
@@ -205,6 +213,9 @@ static void command(char *line) {
         hex(console, console_length);
         console_length = 0;
         return;
+    } else if (!strcmp(verb, "awaited")) {
+        answer = console_awaited ? "yes" : "no";
+        console_awaited = false;
     } else if (!strcmp(verb, "poke")) {
         poke(a, argument[2]);
     } else if (!strcmp(verb, "peek")) {
@@ -213,6 +224,8 @@ static void command(char *line) {
     } else if (!strcmp(verb, "disk")) {
         hex(disk + a, b);
         return;
+    } else if (!strcmp(verb, "flushed")) {
+        answer = unflushed ? "no" : "yes";
     } else {
         fprintf(stderr, "harness: unknown command %s\n", verb);
         exit(2);

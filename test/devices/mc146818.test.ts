@@ -226,6 +226,16 @@ test('no deadline unless an interrupt is enabled, and none while one waits', () 
   expect(answersOf(script, ['deadline'])).toEqual(['never', '1000000000', 'never', '2000000000']);
 });
 
+test('no period has ended only because another rate was chosen', () => {
+  const script = [
+    ...[...startAt('2024-01-01T00:00:00'), ...write(A, 0x2f), 'time 700000000', ...read(C, PERIODIC)],
+    ...[...write(A, 0x23), ...read(C, PERIODIC), 'time 700122071', ...read(C, PERIODIC)],
+    ...[...write(A, 0x2f), ...read(C, PERIODIC), 'time 1000000000', ...read(C, PERIODIC)],
+  ];
+  const flags = answersOf(script, ['in']).map((answer) => Number(answer) & PERIODIC);
+  expect(flags).toEqual([PERIODIC, 0, PERIODIC, 0, PERIODIC]);
+});
+
 test('an alarm that passed while nobody looked is flagged', () => {
   const alarm = [...write(5, 0x04), ...write(3, 0x30), ...write(1, 0x15)];
   const after = (seconds: number) =>

@@ -144,3 +144,20 @@ test('in loopback nothing reaches the console and the wire is not heard', () => 
     runHarness([`out ${MCR} 1 ${LOOP}`, `out ${DATA} 1 65`, 'console', 'receive 66', `in ${DATA} 1`]),
   ).toEqual(['ok', 'ok', '', 'full', '0x41']);
 });
+
+test('a guest that looks for a byte again and again awaits one; one that looks before it writes does not', () => {
+  const look = `in ${LSR} 1`;
+  const script = [
+    look,
+    `out ${DATA} 1 65`,
+    look,
+    'awaited',
+    look,
+    'awaited',
+    'receive 66',
+    look,
+    look,
+    'awaited',
+  ];
+  expect(answersOf(script, ['awaited'])).toEqual(['no', 'yes', 'no']);
+});

@@ -148,6 +148,13 @@ test.each(['x86-64', 'i386'] as const)(
   },
 );
 
+test('what is written is flushed for a driver that has not agreed to do so itself', () => {
+  const write = request(TYPE.write, 0, [{ address: DATA, length: 512, flags: 0 }]);
+  const agree = out(4, 4, 1 << 9);
+  expect(answersOf([RESET, ...START, ...write, 'flushed'], ['flushed'])).toEqual(['yes']);
+  expect(answersOf([RESET, agree, ...START, ...write, 'flushed'], ['flushed'])).toEqual(['no']);
+});
+
 test('tells its identity, and refuses what it does not know', () => {
   const identify = request(TYPE.identify, 0, [{ address: DATA, length: 20, flags: WRITE }]);
   expect(last([RESET, ...START, ...identify, ...RESULT, `peek ${DATA} 20`], 4)).toEqual([
@@ -300,6 +307,35 @@ test('a queue whose used ring lies outside RAM', () => {
 test('a read over the ring itself does no harm', () => {
   const self = request(TYPE.read, 0, [{ address: RING, length: 16 * 512, flags: WRITE }]);
   expect(() => runHarness([RESET, ...START, ...self, NOTIFY, NOTIFY], 'sanitized')).not.toThrow();
+});
+
+test('PCI holds the interrupt back, and its status shows it all the same', () => {
+  const pic = ['out 0xa0 1 0x11', 'out 0xa1 1 0x28', 'out 0xa1 1 2', 'out 0xa1 1 1'];
+  const COMMAND = config(3, 4);
+  const observe = ['in 0xa0 1', COMMAND, 'in 0xcfe 2'];
+  const script = [
+    ...[RESET, ...pic, ...START, COMMAND, 'out 0xcfc 2 0x407', ...request(TYPE.flush, 0, []), ...observe],
+    ...[
+      'out 0xcfc 2 7',
+      ...observe,
+      'out 0xcfc 2 0x407',
+      ...observe,
+      'out 0xcfc 2 7',
+      register(19, 1),
+      ...observe,
+    ],
+  ];
+  expect(answersOf(script, ['in'])).toEqual([
+    '0x0',
+    '0x18',
+    '0x8',
+    '0x18',
+    '0x0',
+    '0x18',
+    '0x1',
+    '0x0',
+    '0x10',
+  ]);
 });
 
 test('interrupts on request only, until ISR is read', () => {

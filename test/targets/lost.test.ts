@@ -1,14 +1,13 @@
 /** Guests that end themselves, lose themselves or ask for what a target refuses. */
 
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Guest, runs } from '../boots/guest.ts';
+import { BIN, smallGuest } from './small-guest.ts';
 
-const BIN = fileURLToPath(new URL('../../bin/', import.meta.url));
 const TIMEOUT = 60_000;
 
 let work = '';
@@ -17,41 +16,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(work, { recursive: true, force: true }));
 
-/** A Multiboot kernel of these instructions, with an IDT of `vectors` empty gates loaded. */
-function guest(name: string, vectors: number, body: string): string {
-  const source = join(work, `${name}.S`);
-  writeFileSync(
-    source,
-    `
-        .section .multiboot, "a"
-        .long 0x1badb002, 0, -0x1badb002
-        .text
-        .globl _start
-_start: mov $stack, %esp
-        lidt table
-        call ${name}
-        cli
-        hlt
-        .type ${name}, @function
-${name}: ${body}
-        ret
-        .data
-table:  .word ${vectors} * 8 - (${vectors} > 0)
-        .long gates
-gates:  .fill 256, 8, 0
-        .balign 4096
-directory: .fill 1024, 4, 0
-        .bss
-        .fill 4096
-stack:
-`,
-  );
-  execFileSync(join(BIN, 'previrt-gcc'), ['-m32', '-c', '-o', join(work, `${name}.o`), source]);
-  const elf = join(work, name);
-  const link = ['-m', 'elf_i386', '-Ttext=0x200000', '-e', '_start', '-o', elf, join(work, `${name}.o`)];
-  execFileSync(join(BIN, 'previrt-ld'), link);
-  return elf;
-}
+const guest = (name: string, vectors: number, body: string): string => smallGuest(work, name, vectors, body);
 
 function run(elf: string, target: string): { status: number | null; output: string; messages: string } {
   const args = ['run', elf, '--target', target, '--memory', '32M'];
@@ -121,6 +86,17 @@ const HOSTED: readonly Case[] = [
     vectors: 256,
     body: `.byte 0xea; .long 1f; .word 0x33
 1:      .byte 0xb8, 57, 0, 0, 0, 0x0f, 0x05`,
+    status: 4,
+    says: ['ended by SIGSYS'],
+  },
+  {
+    // The same for memory of the host's (9, mmap, of 4096 anonymous bytes), with the descriptor of its own: r8d is 4.
+    name: 'wants_more_memory',
+    vectors: 256,
+    body: `mov $4096, %esi; mov $3, %edx; xor %edi, %edi
+        .byte 0xea; .long 1f; .word 0x33
+1:      .byte 0x41, 0xba, 0x22, 0, 0, 0, 0x41, 0xb8, 4, 0, 0, 0, 0x45, 0x31, 0xc9, 0xb8, 9, 0, 0, 0, 0x0f, 0x05
+        ud2`,
     status: 4,
     says: ['ended by SIGSYS'],
   },

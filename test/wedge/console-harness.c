@@ -33,6 +33,7 @@ s32 port_receive(u8 *bytes, u32 size) {
         bytes[count++] = wire[wire_next++];
     return count ? (s32)count : -1;
 }
+volatile u32 attention;
 bool uart_can_receive(void) { return room; }
 void uart_receive(u8 byte) {
     room--;

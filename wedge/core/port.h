@@ -35,6 +35,8 @@ u64 port_wall_time(void);
 
 /* --- Console: the other end of the UART's wire --- */
 void port_console_write(u8 byte);
+/* The guest polls for a byte from there. */
+void port_console_awaited(void);
 
 /* --- Block: the disk behind virtio-blk, in sectors of 512 bytes --- */
 

@@ -51,9 +51,12 @@ void pci_write(u16 port, unsigned size, u32 value);
 static inline u32 pci_disk_ports(void) {
     return machine_devices.pci.command & 1 ? machine_devices.pci.bar : 0;
 }
+/* Whether it may interrupt: Interrupt Disable is off (PCI Local Bus 2.3, 6.2.2). */
+static inline bool pci_disk_interrupts(void) { return !(machine_devices.pci.command & 0x400); }
 #define VIRTIO_BLK_PORTS 64u
 #define VIRTIO_BLK_MEMORY 0x4000u
 void virtio_blk_reset(void);
+void virtio_blk_update_irq(void);
 u32 virtio_blk_read(unsigned offset, unsigned size);
 void virtio_blk_write(unsigned offset, unsigned size, u32 value);
 u32 virtio_blk_memory_read(u32 offset, unsigned size);

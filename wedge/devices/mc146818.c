@@ -257,6 +257,7 @@ static void write_control(u8 index, u8 value, u64 now) {
     if (ran)
         store_time(second);
     rtc->ram[index] = value;
+    rtc->periodic = clocks_from_time(now, CRYSTAL) >> (periodic_shift() < 0 ? 0 : periodic_shift());
     if (ran && clock_runs())
         return; /* which is also how a new format takes hold of the alarm only */
     if (!divided && divider_runs())
@@ -265,7 +266,6 @@ static void write_control(u8 index, u8 value, u64 now) {
         set_clock(load_time(), fraction);
     else if (!divided)
         set_clock(second, fraction);
-    rtc->periodic = clocks_from_time(now, CRYSTAL) >> (periodic_shift() < 0 ? 0 : periodic_shift());
 }
 
 static void write_register(u8 index, u8 value, u64 now) {

@@ -8,8 +8,9 @@
 #include "internal.h"
 
 enum { CONFIG_ADDRESS = 0xcf8, CONFIG_DATA = 0xcfc };
-enum { COMMAND = 0x04, BAR0 = 0x10, BAR4 = 0x20, INTERRUPT_LINE = 0x3c, SPACE_SIZE = 0x90 };
+enum { COMMAND = 0x04, STATUS = 0x06, BAR0 = 0x10, BAR4 = 0x20, INTERRUPT_LINE = 0x3c, SPACE_SIZE = 0x90 };
 enum { COMMAND_WRITABLE = 0x0507, COMMAND_IO = 1, COMMAND_MEMORY = 2, COMMAND_MASTER = 4 };
+enum { STATUS_INTERRUPT = 1 << 3 }; /* PCI Local Bus 2.3, 6.2.3 */
 enum { BAR_IO = 1, BAR_64_PREFETCHABLE = 0xc };
 #define DISK_MEMORY 0xfe000000u
 
@@ -60,6 +61,8 @@ static u8 config_byte(enum function function, unsigned offset) {
     if (function == DISK) {
         if (offset - COMMAND < 2)
             return (u8)(pci->command >> 8 * (offset - COMMAND));
+        if (offset == STATUS && machine_devices.virtio_blk.isr)
+            return functions[DISK].space[STATUS] | STATUS_INTERRUPT;
         if (offset - BAR0 < 4)
             return (u8)((pci->bar | BAR_IO) >> 8 * (offset - BAR0));
         if (offset - BAR4 < 4)
@@ -128,6 +131,7 @@ void pci_write(u16 port, unsigned size, u32 value) {
         for (unsigned i = 0; i < size; i++)
             write_config_byte((pci->config_address & 0xfc) + (port & 3) + i, (u8)(value >> 8 * i));
         place_window();
+        virtio_blk_update_irq();
     }
 }
 

@@ -184,10 +184,16 @@ static u8 read_iir(void) {
     return id | (has_fifo() ? IIR_FIFO : 0);
 }
 
-static u8 read_lsr(void) {
+/* The guest has just read that there is no byte; twice in a row, and it waits for one. */
+static bool looked;
+
+static u8 read_lsr(bool again) {
     u8 value = uart->lsr;
     uart->lsr &= ~LSR_ERRORS;
     update_irq();
+    looked = !(value & LSR_DATA);
+    if (looked && again)
+        port_console_awaited();
     return value;
 }
 
@@ -199,7 +205,8 @@ static u8 read_msr(void) {
 }
 
 u8 uart_read(u16 port) {
-    bool divisor = uart->lcr & LCR_DLAB;
+    bool divisor = uart->lcr & LCR_DLAB, again = looked;
+    looked = false;
     if (uart->deadline != NEVER)
         uart_run(port_time());
     switch (port & 7) {
@@ -214,7 +221,7 @@ u8 uart_read(u16 port) {
     case MCR:
         return uart->mcr;
     case LSR:
-        return read_lsr();
+        return read_lsr(again);
     case MSR:
         return read_msr();
     default:
@@ -224,6 +231,7 @@ u8 uart_read(u16 port) {
 
 void uart_write(u16 port, u8 value) {
     bool divisor = uart->lcr & LCR_DLAB;
+    looked = false;
     switch (port & 7) {
     case THR:
         if (divisor)

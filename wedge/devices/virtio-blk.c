@@ -78,6 +78,8 @@ enum { OK = 0, IO_ERROR = 1, UNSUPPORTED = 2 };
 
 static struct virtio_blk *const blk = &machine_devices.virtio_blk;
 
+void virtio_blk_update_irq(void) { i8259_set_irq(IRQ_DISK, blk->isr && pci_disk_interrupts()); }
+
 static void break_device(const char *why) {
     blk->broken = 1;
     port_warn(why);
@@ -150,9 +152,10 @@ static int transfer(const struct request *request, const struct descriptor *data
 static int finish(const struct request *request) {
     switch (request->type) {
     case TYPE_IN:
-    case TYPE_OUT:
     case TYPE_GET_ID:
         return OK;
+    case TYPE_OUT: /* a driver without flushes takes what it has written to be safe (virtio 1.1, 5.2.5) */
+        return blk->driver_feature[0] & F_FLUSH || !port_disk_flush() ? OK : IO_ERROR;
     case TYPE_FLUSH:
         return port_disk_flush() ? IO_ERROR : OK;
     default:
@@ -246,7 +249,7 @@ static void notify(void) {
     }
     if (completed && !(available->flags & AVAIL_NO_INTERRUPT)) {
         blk->isr = 1;
-        i8259_set_irq(IRQ_DISK, true);
+        virtio_blk_update_irq();
     }
 }
 
@@ -271,7 +274,7 @@ static u32 part_of(const void *structure, u32 length, u32 offset, unsigned size)
 static u8 take_isr(void) {
     u8 isr = blk->isr;
     blk->isr = 0;
-    i8259_set_irq(IRQ_DISK, false);
+    virtio_blk_update_irq();
     return isr;
 }
 
@@ -429,5 +432,5 @@ void virtio_blk_memory_write(u32 offset, unsigned size, u32 value) {
 
 void virtio_blk_reset(void) {
     *blk = (struct virtio_blk){.queue_size = QUEUE_SIZE};
-    i8259_set_irq(IRQ_DISK, false);
+    virtio_blk_update_irq();
 }

@@ -1,6 +1,6 @@
 /*
  * The console: the UART's wire to whoever runs the guest. Input is taken when
- * the guest idles and at each timer tick; Ctrl-A is the escape. What is typed
+ * the guest idles or polls for it and at each timer tick; Ctrl-A is the escape. What is typed
  * waits for the UART apart: a guest that does not read holds up no command.
  */
 
@@ -68,6 +68,9 @@ void port_console_write(u8 byte) {
         console_flush();
     watch_for_panic(byte);
 }
+
+/* A guest that takes no interrupts never idles, nor does its timer tick. */
+void port_console_awaited(void) { attention = 1; }
 
 void port_warn(const char *message) {
     static const char *last;

@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ import { BURN_SECTIONS, burnedDomains, readBurnInfo, readPatchTable } from '../.
 import { substituted } from '../../substitution/select.ts';
 import type { DomainName } from '../../x86/site-kinds.ts';
 import { awaiting, heldBack } from '../awaiting.ts';
-import { connect, pour } from '../bare/console.ts';
+import { connect, escapeFilter, pour, type ToGuest, type Wire } from '../bare/console.ts';
 import { prepareBoot } from '../boot.ts';
 import { bootFile } from '../boot-file.ts';
 import { BOOT_FD, DISK_FD, RAM_FD } from '../boot-layout.ts';
@@ -29,6 +29,7 @@ import { arrivedParts, awaitedParts } from '../resume-plan.ts';
 import { messageFilter } from '../symbolize.ts';
 import {
   domainsFor,
+  type GuestConsole,
   type Incoming,
   type ReceiveOptions,
   type ResumeOptions,
@@ -91,19 +92,27 @@ async function anonymousFile(bytes: Uint8Array): Promise<number> {
   }
 }
 
+/** Bytes. */
+const SECTOR = 512;
+
 interface Disk {
   readonly fd: number;
   /** Bytes. */
   readonly size: number;
 }
 
+/** @throws InputError if it is not there, or nothing that has a size: the guest would find no disk */
 function openDisk(path: string): Disk {
+  let fd: number;
   try {
-    const size = statSync(path).size;
-    return { fd: openSync(path, 'r+'), size };
+    fd = openSync(path, 'r+');
   } catch (error) {
     throw new InputError(`cannot open disk ${path}: ${(error as NodeJS.ErrnoException).code}`);
   }
+  const { size } = fstatSync(fd);
+  if (size >= SECTOR) return { fd, size };
+  closeSync(fd);
+  throw new InputError(`disk ${path} has no sector`, 'give it a file of at least 512 bytes');
 }
 
 async function run(options: RunOptions): Promise<RunStatus> {
@@ -218,16 +227,36 @@ interface Commands {
   close(): void;
 }
 
+/** Milliseconds that a wedge has to end the run in order after the escape. */
+const HEARD = 1000;
+
+/**
+ * The wedge knows the escape, but hears it only when its guest idles or its timer ticks.
+ * @param end is called if it should have by now
+ */
+function watched({ terminal }: GuestConsole, toGuest: ToGuest, end: () => void): ToGuest {
+  if (!terminal) return toGuest;
+  const watch = escapeFilter(() => void setTimeout(end, HEARD).unref());
+  return (bytes) => {
+    watch(bytes);
+    void toGuest(bytes);
+    return undefined; // Whether there is room or not, the escape has to be seen.
+  };
+}
+
+const connectInput = (console: GuestConsole, toGuest: ToGuest, end: () => void): Wire =>
+  connect({ ...console, terminal: false }, watched(console, toGuest, end), () => {});
+
 /** What is typed and what is asked of the wedge take the same way in. */
 function connectCommands(
   options: Execution,
   child: ChildProcess,
+  end: () => void,
   ramSize: number,
   starts: boolean,
   awaited: boolean,
 ): Commands {
   const { stdin } = child;
-  stdin?.on('error', () => {}); // The guest has ended; that is seen elsewhere.
   const memory = new MemoryFile();
   const send = (bytes: Uint8Array): void => void stdin?.write(bytes);
   const open = (words: string): number => memory.open(memoryPath(child.pid, words));
@@ -252,8 +281,7 @@ function connectCommands(
   const domains = (asked: readonly DomainName[]) => substituted('hosted', asked);
   const guest = new WedgeGuest({ send, domains, state, log }, options.attach!, starts);
   const { type, there } = heldBack((bytes) => pour(stdin, typed(bytes)), awaited);
-  // The wedge knows the escape.
-  const wire = connect({ ...options.console, terminal: false }, type, () => {});
+  const wire = connectInput(options.console, type, end);
   return {
     guest,
     goOn() {
@@ -291,10 +319,10 @@ async function execute(
   options: Execution,
   { bootFd, diskFd, ramFd, ramSize, starts, awaited }: Handed,
 ): Promise<RunStatus> {
-  const { input, output, messages } = options.console;
+  const { input, output, messages, terminal } = options.console;
   writeOut(messages, ISOLATION_NOTE);
   const stdio: (number | 'pipe' | 'ignore')[] = [
-    options.attach || typeof input !== 'number' ? 'pipe' : input,
+    options.attach || terminal || typeof input !== 'number' ? 'pipe' : input,
     output,
     'pipe',
   ];
@@ -304,10 +332,22 @@ async function execute(
   const child = spawn(program, [], {
     stdio,
     argv0: 'previrt-guest',
+    // It would lie in the memory of a process whose code is the guest's.
+    env: {},
     signal: options.signal,
     killSignal: 'SIGKILL',
   });
-  const commands = options.attach && connectCommands(options, child, ramSize, starts, awaited !== undefined);
+  child.stdin?.on('error', () => {}); // The guest has ended; that is seen elsewhere.
+  let ended = false;
+  const end = (): void => {
+    ended = child.kill('SIGKILL');
+  };
+  const commands =
+    options.attach && connectCommands(options, child, end, ramSize, starts, awaited !== undefined);
+  const wire =
+    terminal && !commands
+      ? connectInput(options.console, (bytes) => pour(child.stdin, bytes), end)
+      : undefined;
   const symbolize = messageFilter(options.elf, options.told);
   const ram = new MemoryFile();
   const awaits =
@@ -335,6 +375,7 @@ async function execute(
   });
   try {
     const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+    if (ended) return RUN_STATUS.done;
     if (signal) {
       writeOut(messages, `previrt: the guest's process was ended by ${signal}\n`);
       return RUN_STATUS.crash;
@@ -346,6 +387,7 @@ async function execute(
     throw error;
   } finally {
     commands?.close();
+    wire?.close();
     ram.close();
   }
 }

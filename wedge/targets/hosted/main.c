@@ -103,6 +103,9 @@ static void start_entries(void) {
 __attribute__((noreturn)) void hosted_main(u64 *stack) {
     /* Without the launcher nobody would read its console, move or end it. */
     HOST_CALL(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
+    /* Whoever started the launcher may have left it more, and so us. */
+    HOST_CALL(__NR_close_range, RAM_FD + 1, ~0u, 0);
+    signals_start();
     u64 *auxiliary = stack + stack[0] + 2; /* behind the arguments */
     while (*auxiliary++) /* and the environment */
         ;
@@ -118,7 +121,6 @@ __attribute__((noreturn)) void hosted_main(u64 *stack) {
     start_entries();
     console_start(boot.panic_pattern, boot.escape, boot.commands);
     clock_start(auxiliary);
-    signals_start();
 
     counts_start(boot.counts);
     if (boot.state_offset) {

@@ -38,6 +38,9 @@ void seccomp_start(void) {
         /* Mappings: of guest RAM, or of memory that is not there. */
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_mmap, 1, 0),
         RETURN(SECCOMP_RET_KILL_PROCESS),
+        LOAD(FIELD(args[3])),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MAP_ANONYMOUS, 0, 1), /* which takes no notice of the descriptor */
+        RETURN(SECCOMP_RET_KILL_PROCESS),
         LOAD(FIELD(args[4])),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ram_fd, 1, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, absent_fd, 0, 1),

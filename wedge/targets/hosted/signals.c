@@ -83,6 +83,10 @@ static void on_trap(int signal, struct siginfo *info, struct ucontext *frame) {
     (void)info;
     clear_alignment_check();
     struct sigcontext *context = &frame->uc_mcontext;
+    if (signal == SIGBUS && context->trapno == VECTOR_PF) {
+        console_flush();
+        host_fail("the host has no memory left for the guest", 0);
+    }
     if (context->trapno == VECTOR_DB && !in_guest(context)) {
         /* Stepping on: through an entry, or into the wedge, which looks for interrupts on its way out. */
         if (context->cs != HOST_CS32) {
@@ -176,6 +180,8 @@ void signals_start(void) {
         handle(trap_signals[i], on_trap);
     handle(SIGSYS, on_system_call);
     handle(SIGALRM, on_event);
-    handle(SIGPIPE, IGNORED); /* nobody reads the console: the write says so */
+    /* Nobody reads the console, or a file may not be that large: the call says so. */
+    handle(SIGPIPE, IGNORED);
+    handle(SIGXFSZ, IGNORED);
     HOST_CALL(__NR_rt_sigprocmask, SIG_SETMASK, &(u64){0}, NULL, 8);
 }
