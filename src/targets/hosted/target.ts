@@ -230,6 +230,9 @@ interface Commands {
 /** Milliseconds that a wedge has to end the run in order after the escape. */
 const HEARD = 1000;
 
+/** Characters of a message that are kept till its line ends. */
+const LONGEST_LINE = 2 ** 16;
+
 /**
  * The wedge knows the escape, but hears it only when its guest idles or its timer ticks.
  * @param end is called if it should have by now
@@ -366,7 +369,7 @@ async function execute(
   let text = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;
-    const end = text.lastIndexOf('\n') + 1;
+    const end = text.length > LONGEST_LINE ? text.length : text.lastIndexOf('\n') + 1;
     const lines = text.slice(0, end);
     const heard = awaits ? lines.replace(/.*\n/g, awaits) : lines;
     const said = commands ? commands.guest.heard(heard) : heard;

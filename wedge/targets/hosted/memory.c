@@ -3,6 +3,7 @@
  * page by page at the guest's own addresses for the guest.
  */
 
+#include <linux/fcntl.h>
 #include <linux/fs.h>
 #include <linux/memfd.h>
 
@@ -27,12 +28,16 @@ u32 map_floor = 0x1000;
 static u64 ram_size;
 
 static int memory_file(const char *name, u64 size) {
-    long fd = HOST_CALL(__NR_memfd_create, name, MFD_CLOEXEC);
+    long fd = HOST_CALL(__NR_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (host_failed(fd))
         host_fail("cannot create a memory file for guest RAM", fd);
     long result = HOST_CALL(__NR_ftruncate, fd, size);
     if (host_failed(result))
         host_fail("cannot size guest RAM", result);
+    /* Code in the guest can write to it by its descriptor: not beyond its end. */
+    result = HOST_CALL(__NR_fcntl, fd, F_ADD_SEALS, F_SEAL_GROW);
+    if (host_failed(result))
+        host_fail("cannot fix the size of guest RAM", result);
     return fd;
 }
 
