@@ -99,8 +99,8 @@ it(
         `ulimit -f ${kibibytes}; ${BIN}/previrt run ${elf} --memory 32M >> ${output}`,
       ]);
     writeFileSync(output, '');
-    truncateSync(output, 40 << 20);
-    expect(limited(40 << 10).status).toBe(0);
+    truncateSync(output, 60 << 20);
+    expect(limited(60 << 10).status).toBe(0);
     const { status, stderr } = limited(20 << 10);
     expect(String(stderr)).toContain('previrt: cannot size guest RAM');
     expect(status).toBe(1);

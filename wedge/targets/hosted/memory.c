@@ -20,6 +20,9 @@
 /* A host allows 65,530 mappings (vm.max_map_count); some are the process's own. */
 #define MAP_LIMIT 60000
 
+/* Bytes behind RAM in its file for the guest's state, which some hundred thousand sites fit into: only what is written takes memory. */
+#define STATE_ROOM 0x1000000u
+
 /* Behind the end of RAM nothing answers: all ones, and writes are lost. */
 #define ABSENT_SIZE 0x400000u
 
@@ -56,7 +59,7 @@ static void map_twice(u64 high, u64 low, int low_protection) {
 
 void memory_start(u64 size) {
     ram_size = size;
-    ram_fd = memory_file("previrt-ram", size);
+    ram_fd = memory_file("previrt-ram", size + STATE_ROOM);
     map_shared(RAM_BASE, size, ram_fd, PROT_READ | PROT_WRITE);
 
     map_twice((uptr)&control, CONTROL_PAGE, PROT_READ | PROT_WRITE);
