@@ -12,6 +12,7 @@ import { parseElf } from '../../src/elf/image.ts';
 import { InputError } from '../../src/elf/input-error.ts';
 import { linkOffset } from '../../src/machine/boot-plan.ts';
 import { type Machine, type MachineState, PROCESSORS } from '../../src/machine/state.ts';
+import { DISK_LINE } from '../../src/targets/bare/disk-section.ts';
 import {
   encodeStream,
   type MigrationStream,
@@ -19,7 +20,7 @@ import {
   type Section,
 } from '../../src/targets/bare/migration-stream.ts';
 import { toMachineState, toStream } from '../../src/targets/bare/pc-state.ts';
-import { withFields } from '../../src/targets/bare/section-fields.ts';
+import { field, withFields } from '../../src/targets/bare/section-fields.ts';
 import { BareGuest } from './bare-qemu.ts';
 
 const MEBIBYTE = 2 ** 20;
@@ -194,6 +195,22 @@ describe('a machine state', () => {
         expect(throughStream({ state: odd, ram, sites: [] })).toEqual(odd);
       }
     });
+
+  it.each([
+    [0, 1],
+    [0x400, 0],
+  ])("has the disk's interrupt on its line unless PCI holds it back: command bits %i", (more, level) => {
+    const { state, ram } = machines[0]!;
+    const { pci, virtio_blk } = state.devices;
+    const devices = {
+      ...state.devices,
+      pci: { ...pci, command: pci.command | more },
+      virtio_blk: { ...virtio_blk, isr: 1 },
+    };
+    const stream = toStream(template, { state: { ...state, devices }, ram, sites: [] }, state.wall_time);
+    const bus = stream.sections.find(({ name }) => name.endsWith('PCIBUS'))!;
+    expect(field(bus, `irq_count[${DISK_LINE}]`)).toBe(level);
+  });
 
   it('counts the timer edges that QEMU has passed on, wherever in its period it stands', () => {
     const { state, ram } = machines[0]!;

@@ -218,6 +218,9 @@ const otherPages = ({ portions }: MigrationStream): RamPage[] =>
     .filter(({ block }) => block !== RAM)
     .map((page) => ({ ...page, sameBlock: false }));
 
+/** In PCI's command register (PCI Local Bus 2.3, 6.2.2). */
+const INTERRUPT_DISABLE = 1 << 10;
+
 type Change = (section: Section, device: DescribedDevice) => readonly [Section, DescribedDevice];
 
 const replacing =
@@ -236,7 +239,8 @@ const extending =
 function changesFor(template: MigrationStream, state: MachineState, wallTime: bigint): Map<string, Change> {
   const { devices, time } = state;
   const processor = cpuFields(state);
-  const level = devices.virtio_blk.isr ? 1 : 0;
+  // The device keeps what it asks for; what PCI holds back is not counted.
+  const level = devices.virtio_blk.isr && !(devices.pci.command & INTERRUPT_DISABLE) ? 1 : 0;
   const changes: Record<string, Change> = {
     timer: replacing(processor.timer),
     cpu_common: replacing(processor.cpu_common),
