@@ -369,12 +369,12 @@ async function execute(
   let text = '';
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;
-    const end = text.length > LONGEST_LINE ? text.length : text.lastIndexOf('\n') + 1;
-    const lines = text.slice(0, end);
+    const whole = text.length > LONGEST_LINE ? text.length : text.lastIndexOf('\n') + 1;
+    const lines = text.slice(0, whole);
     const heard = awaits ? lines.replace(/.*\n/g, awaits) : lines;
     const said = commands ? commands.guest.heard(heard) : heard;
     if (said) writeOut(messages, symbolize(said));
-    text = text.slice(end);
+    text = text.slice(whole);
   });
   try {
     const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
