@@ -8,6 +8,7 @@ import { closeSync, copyFileSync, mkdirSync, mkdtempSync, openSync, readFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkDisk, makeDisk } from '../../guests/linux/disk.ts';
@@ -39,6 +40,8 @@ const BUILD_LIMIT = 1_800_000;
 /** Milliseconds that the guest has to come to a place that it comes to: idle it is only when both loops sleep. */
 const COMES = 60_000;
 
+/** How many times the guest comes to a place, at most, until it is the moment. */
+const TIMES = 30;
 /** How many sensitive instructions, of those that the guest comes to. */
 const PLACES = 4;
 /** Kinds that a kernel executes while it boots, or never. */
@@ -132,17 +135,23 @@ async function goesOn(machine: Machine): Promise<void> {
   }
 }
 
-/** Takes the guest over as it is about to execute an instruction, a moment later after `onward`. False if it does not come there. */
-async function takenAt(
+/** The guest as it is about to execute an instruction, a moment later after `onward`. Undefined if it does not come there. */
+async function standsAt(
   address: number,
-  check: (machine: Machine) => void,
-  { comes = COMES, onward = async () => {} }: { comes?: number; onward?: () => Promise<void> } = {},
-): Promise<boolean> {
+  comes: number,
+  onward: () => Promise<void>,
+): Promise<Machine | undefined> {
   await gdb.stop();
+  if (!(await gdb.runTo(address, comes))) return undefined;
+  await onward();
+  return machineNow();
+}
+
+/** Takes the guest over as it is about to execute an instruction. False if it does not come there. */
+async function takenAt(address: number, check: (machine: Machine) => void, comes = COMES): Promise<boolean> {
   try {
-    if (!(await gdb.runTo(address, comes))) return false;
-    await onward();
-    const machine = await machineNow();
+    const machine = await standsAt(address, comes, async () => {});
+    if (!machine) return false;
     check(machine);
     await goesOn(machine);
     return true;
@@ -221,20 +230,35 @@ describe(`a guest taken over (PREVIRT_SEED=${SEED})`, () => {
     TEST_LIMIT,
   );
 
+  // Driver and device run side by side: the place alone does not say how far they have come.
+  // A device that is at work on one request sees the next before it is announced, for instance.
   it.each([
-    ['before it is announced', 'vp_notify', false, { announced: false, done: true, told: true }],
+    ['before it is announced', 'vp_notify', async () => {}, { announced: false, done: true, told: true }],
     // The interrupt may have come before that: then they have been told.
-    ['that has just been announced', 'vp_notify', true, { announced: true, done: true }],
-    ['whose interrupt has just come', 'vp_interrupt', false, { announced: true, done: true, told: false }],
+    ['that has just been announced', 'vp_notify', toReturn, { announced: true, done: true }],
+    [
+      'whose interrupt has just come',
+      'vp_interrupt',
+      async () => {},
+      { announced: true, done: true, told: false },
+    ],
   ] as const)(
     'with a request of the disk %s',
-    async (_, name, returns, expected) => {
-      const came = await takenAt(
-        functions.get(name)!,
-        (machine) => expect(requests(machine)).toMatchObject(expected),
-        returns ? { onward: toReturn } : {},
-      );
-      expect(came).toBe(true);
+    async (_, name, onward, wanted) => {
+      const found: Requests[] = [];
+      try {
+        for (;;) {
+          const machine = await standsAt(functions.get(name)!, COMES, onward);
+          expect(machine).toBeDefined();
+          found.push(requests(machine!));
+          if (isDeepStrictEqual({ ...found.at(-1), ...wanted }, found.at(-1))) return await goesOn(machine!);
+          if (found.length === TIMES) break;
+          await bare.goOn();
+        }
+      } finally {
+        await bare.goOn();
+      }
+      expect(found).toContainEqual(expect.objectContaining(wanted));
     },
     TEST_LIMIT,
   );
@@ -253,7 +277,7 @@ describe(`a guest taken over (PREVIRT_SEED=${SEED})`, () => {
           const clocks = ((state.time - timer!.start) * 1_193_182n) / 1_000_000_000n;
           expect(Number(clocks) % timer!.period).toBeGreaterThan(0);
         };
-        if (await takenAt(address, check, { comes: 80 })) times++;
+        if (await takenAt(address, check, 80)) times++;
       }
       expect(times).toBe(PLACES);
     },
