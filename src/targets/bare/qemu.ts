@@ -152,7 +152,9 @@ interface Beginning extends Pick<RunOptions, 'memory' | 'disk'> {
 async function incoming(folder: string, options: readonly string[], machine: Machine): Promise<string> {
   const socket = join(folder, 'template.qmp');
   const control = await listenForQmp(socket);
-  const qemu = startQemu(QEMU, [...options, '-qmp', `unix:${quote(socket)}`, '-S']);
+  // It only looks at the disk, which the machine that the guest comes from may still lock.
+  const unlocked = ['-set', 'drive.disk.file.locking=off'];
+  const qemu = startQemu(QEMU, [...options, ...unlocked, '-qmp', `unix:${quote(socket)}`, '-S']);
   const ended = qemuEnded(qemu, QEMU);
   try {
     const gone = ended.then((): never => {

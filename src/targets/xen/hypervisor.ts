@@ -139,6 +139,10 @@ const ENDS: readonly { readonly log: RegExp; readonly status: RunStatus }[] = [
 /** A comma in a value is written twice. */
 const quote = (text: string): string => text.replaceAll(',', ',,');
 
+/** Not locked by QEMU: while a guest moves from one machine to another, both have its disk. */
+const driveOf = (disk: string): string =>
+  `if=virtio,format=raw,cache=writeback,file=${quote(resolve(disk))},file.locking=off`;
+
 /** Puts a file into the folder, under a name without characters that QEMU would understand. */
 const provide = (folder: string, name: string, file: string | Uint8Array): Promise<void> =>
   typeof file === 'string' ? symlink(resolve(file), join(folder, name)) : writeFile(join(folder, name), file);
@@ -166,9 +170,7 @@ async function machineOptions(folder: string, run: XenRun): Promise<string[]> {
     ...['-machine', `memory-backend=${MEMORY_FILE}`],
     ...['-append', `${XEN_OPTIONS} dom0_mem=${memory}M,max:${memory}M`],
     ...['-initrd', modules.map(quote).join(',')],
-    ...(run.disk === undefined
-      ? []
-      : ['-drive', `if=virtio,format=raw,cache=writeback,file=${quote(resolve(run.disk))}`]),
+    ...(run.disk === undefined ? [] : ['-drive', driveOf(run.disk)]),
   ];
 }
 
