@@ -20,6 +20,7 @@ import { awaitsThere, GONE_THERE, RUNS_THERE } from '../migration/elsewhere.ts';
 import { FRAMES, type Frame, FrameReader } from '../migration/wire.ts';
 import type { Incoming, ResumeOptions, RunStatus, Target } from '../targets/target.ts';
 import { within } from '../targets/waiting.ts';
+import { diskLock } from './disk-lock.ts';
 import { type Alone, hold } from './hold.ts';
 
 /** @throws InputError if the guest uses a disk, and none is given */
@@ -98,6 +99,7 @@ export async function arrive(
   const { stdin } = process;
   const wire = new FrameReader(stdin);
   const typed = new PassThrough();
+  const image = diskLock(options.disk);
   const unheard = new AbortController();
   let runs: () => void = () => {};
   const running = new Promise<void>((resolve) => {
@@ -142,7 +144,7 @@ export async function arrive(
       control,
       { ...options, ramSize },
       (surroundings) => run(ramSize, surrounded(surroundings)),
-      typed,
+      { typed, image },
     );
     if (unheard.signal.aborted) throw unheard.signal.reason;
     return status;
@@ -158,6 +160,7 @@ export async function arrive(
     try {
       const machine = await whole(wire, file, ramSize);
       checkDisk(machine, options.disk);
+      image.take();
       void settle(STARTS);
       // It is large, and of no use once the guest runs.
       void running.then(() => ftruncateSync(file));
@@ -173,6 +176,7 @@ export async function arrive(
       comes(AWAITS, incoming.features);
       const machine = await follow(wire, ramSize, incoming);
       checkDisk(machine, options.disk);
+      image.take();
       await incoming.takeUp(machine);
       await settle(AWAITS);
     });

@@ -6,6 +6,7 @@ import { Session, type Surroundings } from '../migration/session.ts';
 import { ENDING_SIGNALS } from '../migration/signals.ts';
 import type { RunStatus } from '../targets/target.ts';
 import { openControl } from './control.ts';
+import { type DiskLock, diskLock } from './disk-lock.ts';
 import { answerer, type Lasting } from './requests.ts';
 import { takeTerminal } from './terminal.ts';
 
@@ -16,13 +17,14 @@ export type Alone = Omit<Surroundings, 'attach'> & Partial<Surroundings>;
 async function inSession(
   path: string,
   lasting: Lasting,
+  image: DiskLock,
   { console, signal }: Alone,
   input: Readable,
   start: (surroundings: Alone) => Promise<RunStatus>,
 ): Promise<RunStatus> {
   let session: Session | undefined;
   const closeControl = await openControl(path, (request, asker) =>
-    answerer(session!, lasting)(request, asker),
+    answerer(session!, lasting, image)(request, asker),
   );
   let ended = false;
   const type = (bytes: Buffer): void => {
@@ -49,24 +51,31 @@ async function inSession(
 /**
  * Runs a guest to its end, wherever that is. A signal ends it.
  * @param control where to make the control socket; undefined: nowhere
- * @param typed what comes in on the console, if not all of standard input
+ * @param incoming of a guest that still has to come, and brings its disk along: what comes in on
+ * the console, which is not all of standard input, and its image's lock, which it is still to take
  */
 export async function hold(
   control: string | undefined,
   lasting: Lasting,
   start: (surroundings: Alone) => Promise<RunStatus>,
-  typed?: Readable,
+  incoming?: { readonly typed: Readable; readonly image: DiskLock },
 ): Promise<RunStatus> {
   const terminal = process.stdin.isTTY === true;
   const ended = new AbortController();
   const end = (): void => ended.abort();
   for (const signal of ENDING_SIGNALS) process.once(signal, end);
-  const alone = { console: { input: typed ?? 0, output: 1, messages: 2, terminal }, signal: ended.signal };
+  const alone = {
+    console: { input: incoming?.typed ?? 0, output: 1, messages: 2, terminal },
+    signal: ended.signal,
+  };
+  const image = incoming?.image ?? diskLock(lasting.disk);
+  if (!incoming) image.take();
   const giveBack = terminal ? takeTerminal() : () => {};
   try {
     if (control === undefined) return await start(alone);
-    return await inSession(control, lasting, alone, typed ?? process.stdin, start);
+    return await inSession(control, lasting, image, alone, incoming?.typed ?? process.stdin, start);
   } finally {
     giveBack();
+    image.release();
   }
 }

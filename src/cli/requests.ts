@@ -7,6 +7,7 @@ import type { Asked, Session, Stopped } from '../migration/session.ts';
 import { type ReceiveOptions, takesUp } from '../targets/target.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
+import type { DiskLock } from './disk-lock.ts';
 import { type Wanted, writeState } from './state-file.ts';
 import { findTarget, TARGETS } from './targets.ts';
 
@@ -88,13 +89,13 @@ const snapshot = (
 
 /** @throws InputError from what it returns, for what is no request */
 export const answerer =
-  (session: Session, lasting: Lasting): Answerer =>
+  (session: Session, lasting: Lasting, image: DiskLock): Answerer =>
   async (request, asked) => {
     if (isObject(request)) {
       const { reburn, migrate, snapshot: wanted } = request;
       if (Array.isArray(reburn) && reburn.every(isDomain)) return session.reburn(reburn);
       if (isPlace(migrate)) return move(session, migrate, lasting, asked);
-      if (isWay(migrate)) return session.move(elsewhere(migrate.through, lasting.ramSize), asked);
+      if (isWay(migrate)) return session.move(elsewhere(migrate.through, lasting.ramSize, image), asked);
       if (isWanted(wanted)) return snapshot(session, wanted, asked);
     }
     throw new InputError(

@@ -63,7 +63,7 @@ export function registerRun(program: Command): void {
     )
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <text>', 'more arguments for the kernel', '')
-    .option('--disk <file>', 'image of a disk, written in place')
+    .option('--disk <file>', 'image of a disk, written in place, by one guest at a time')
     .option('--control <path>', 'make a socket there, for previrt reburn, migrate and snapshot')
     .addOption(
       new Option('--isolation <kind>', 'hosted: what keeps user code from the guest kernel (nothing, today)')

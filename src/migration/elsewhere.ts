@@ -145,9 +145,17 @@ function endGroup(pid: number | undefined): void {
   }
 }
 
+/** What the guest has as its own, here or there. */
+interface Held {
+  /** @throws InputError if somebody else has it now */
+  take(): void;
+  release(): void;
+}
+
 async function run(
   command: string,
   ramSize: number,
+  image: Held,
   ready: (incoming: Incoming) => void,
   lives: () => void,
   { console, attach, signal }: Surroundings,
@@ -204,6 +212,7 @@ async function run(
     const there = { input: child.stdin, promised, ended };
     const takeUp = async (machine: WithoutRam): Promise<void> => {
       mayRun = true;
+      image.release();
       await sendState(there, { ...machine, ram: emptyRam(ramSize) }).finally(() => {
         sentAt = performance.now();
       });
@@ -213,6 +222,7 @@ async function run(
     if (runs) return (status ?? RUN_STATUS.crash) as RunStatus;
     const now = performance.now();
     if (mayRun) await sleep((sentAt ?? now) + limit + ON_THE_WAY - now);
+    image.take();
     throw new InputError(words);
   } finally {
     signal.removeEventListener('abort', end);
@@ -222,7 +232,8 @@ async function run(
 /**
  * @param command for the shell; `previrt resume -` is at its other end
  * @param ramSize bytes of the guest's RAM
+ * @param image is not held here while the guest may come to run there
  */
-export const elsewhere = (command: string, ramSize: number): Destination => ({
-  receive: (ready, lives) => (surroundings) => run(command, ramSize, ready, lives, surroundings),
+export const elsewhere = (command: string, ramSize: number, image: Held): Destination => ({
+  receive: (ready, lives) => (surroundings) => run(command, ramSize, image, ready, lives, surroundings),
 });

@@ -25,6 +25,7 @@ import { checkDisk, makeDisk } from '../../guests/linux/disk.ts';
 import { buildInitramfs } from '../../guests/linux/initramfs.ts';
 import { buildKernel } from '../../guests/linux/kernel.ts';
 import { request } from '../../src/cli/control.ts';
+import { diskLock } from '../../src/cli/disk-lock.ts';
 import type { Place, Snapshot } from '../../src/cli/requests.ts';
 import { readStateFile } from '../../src/machine/state-reader.ts';
 import { writeStateFile } from '../../src/machine/state-writer.ts';
@@ -538,6 +539,45 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
       guest!.send(`${sums}\n`);
       await guest!.expect(expected, LIMIT);
       await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
+    "with a disk, whose image is nobody else's, wherever it is and wherever it does not go",
+    async () => {
+      const control = await start({ start: HOSTED, places: [], disk: true, stay: 0 }, ['--cpu', 'pentium3']);
+      guest!.send('echo kept > /tmp/file; mkdir -p /mnt; mount -t ext2 /dev/vda /mnt; echo mo"unted"\n');
+      await guest!.expect(/^mounted\r$/m, LIMIT);
+      const disk = join(folder, 'disk');
+      const isLocked = () => expect(() => diskLock(disk).take()).toThrow(`disk ${disk} is in use`);
+      const { vmlinux } = await buildKernel('annotated');
+      const second = spawnSync(PREVIRT, ['run', vmlinux, '--disk', disk], { encoding: 'utf8' });
+      expect(second).toMatchObject({ status: RUN_STATUS.host, stdout: '' });
+      expect(second.stderr).toMatch(/^previrt: disk .* is in use by another guest; /);
+      const through = (command: string) => request<Moved>(control, { migrate: { through: command } });
+      await expect(through(`${FLIP} | ${PREVIRT} resume - --disk ${disk}`)).rejects.toThrow('checksum');
+      isLocked();
+      // It is theirs already when they die.
+      await expect(
+        through(`${PREVIRT} resume - --disk ${disk} 2>&1 >/dev/null | sed -u '/runs here/Q' >&2`),
+      ).rejects.toThrow('it did not go on there');
+      isLocked();
+      const next = join(folder, 'next');
+      await through(`${PREVIRT} resume - --disk ${disk} --control ${next}`);
+      isLocked();
+      for (const place of [HOSTED, BARE]) {
+        await request<Moved>(next, { migrate: place });
+        isLocked();
+      }
+      guest!.send(
+        'seq 9999 > /mnt/file; sync; echo 3 > /proc/sys/vm/drop_caches; md5sum < /mnt/file; umount /mnt\n',
+      );
+      await guest!.expect(/^05fda6bec6aabc94d0fc54380ace8412/m, LIMIT);
+      await hasKept();
+      const free = diskLock(disk);
+      free.take();
+      free.release();
+      await checkDisk(disk);
     },
     TEST_LIMIT,
   );

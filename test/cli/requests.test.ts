@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, it, vi } from 'vitest';
+import { diskLock } from '../../src/cli/disk-lock.ts';
 import { answerer } from '../../src/cli/requests.ts';
 import type { Session } from '../../src/migration/session.ts';
 
@@ -20,7 +21,7 @@ it('what a target needs is built before the session waits for it', async () => {
     built = readdirSync(join(cache, 'wedge'));
     return { stopped: 0, rounds: [] };
   };
-  const answer = answerer({ move } as unknown as Session, { ramSize: 4096 });
+  const answer = answerer({ move } as unknown as Session, { ramSize: 4096 }, diskLock(undefined));
   const asker = { tell: () => {}, calledOff: new AbortController().signal };
   expect(await answer({ migrate: { target: 'hosted' } }, asker)).toEqual({ stopped: 0, rounds: [] });
   expect(built).toContainEqual(expect.stringMatching(/^hosted-of-/));
