@@ -214,8 +214,8 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
     TEST_LIMIT,
   );
   it(
-    'to Xen and back, and to Xen again, as its initial domain',
-    () => travel({ start: HOSTED, places: [DOM0, HOSTED, DOM0, DOM0], stay: 1000 }),
+    'to Xen and back, and to Xen again, as its initial domain, and to one of its domains and back',
+    () => travel({ start: HOSTED, places: [DOM0, HOSTED, DOM0, DOM0, DOMU, DOM0], stay: 1000 }),
     TEST_LIMIT,
   );
   it.for(UPGRADES)('from Xen %s to %s, and back', { timeout: TEST_LIMIT }, async (versions) => {

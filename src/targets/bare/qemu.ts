@@ -149,11 +149,16 @@ interface Beginning extends Pick<RunOptions, 'memory' | 'disk'> {
  * What a machine like it writes before its first instruction, with the guest's state in it, in a file.
  * @throws InputError if the guest cannot go on there
  */
-async function incoming(folder: string, options: readonly string[], machine: Machine): Promise<string> {
+async function incoming(
+  folder: string,
+  options: readonly string[],
+  machine: Machine,
+  hasDisk: boolean,
+): Promise<string> {
   const socket = join(folder, 'template.qmp');
   const control = await listenForQmp(socket);
   // It only looks at the disk, which the machine that the guest comes from may still lock.
-  const unlocked = ['-set', 'drive.disk.file.locking=off'];
+  const unlocked = hasDisk ? ['-set', 'drive.disk.file.locking=off'] : [];
   const qemu = startQemu(QEMU, [...options, ...unlocked, '-qmp', `unix:${quote(socket)}`, '-S']);
   const ended = qemuEnded(qemu, QEMU);
   try {
@@ -193,7 +198,7 @@ async function execute(
   const tests = join(folder, 'qtest');
   const log = join(folder, 'log');
   const common = [...machineWith(processor), ...(await machineOptions(folder, hardware, plan))];
-  const stream = machine && (await incoming(folder, common, machine));
+  const stream = machine && (await incoming(folder, common, machine, hardware.disk !== undefined));
   const control = await listenForQmp(socket);
   const lines = await listenForQtest(tests);
   const say = (text: string): void => writeOut(options.console.messages, `previrt: ${text}\n`);
