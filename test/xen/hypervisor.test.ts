@@ -1,6 +1,6 @@
 /** Xen and QEMU with a guest of a few lines as the initial domain. */
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { fstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { packagesRoot } from '../../guests/linux/debian.ts';
 import { buildXen } from '../../guests/xen/hypervisor.ts';
 import { XEN_VERSIONS } from '../../guests/xen/release.ts';
-import { RUN_STATUS } from '../../src/targets/target.ts';
+import { type GuestConsole, RUN_STATUS } from '../../src/targets/target.ts';
 import { runXen, type XenRun } from '../../src/targets/xen/hypervisor.ts';
 import { withConsole } from './console.ts';
 import { buildWords } from './words.ts';
@@ -34,19 +34,20 @@ interface Settings extends Partial<XenRun> {
   readonly typed?: string;
 }
 
+const start = (commandLine: string, console: GuestConsole, settings: Partial<XenRun>) =>
+  runXen({
+    xen: usual,
+    kernel: words,
+    commandLine,
+    memory: 16 * MiB,
+    console,
+    signal: AbortSignal.timeout(50_000),
+    ...settings,
+  });
+
 /** Runs the words to their end. */
 const run = (commandLine: string, { typed = '', ...settings }: Settings = {}) =>
-  withConsole(typed, (console) =>
-    runXen({
-      xen: usual,
-      kernel: words,
-      commandLine,
-      memory: 16 * MiB,
-      console,
-      signal: AbortSignal.timeout(50_000),
-      ...settings,
-    }),
-  );
+  withConsole(typed, (console) => start(commandLine, console, settings));
 
 test.for(XEN_VERSIONS)('a 32-bit guest on Xen %s', { timeout: BUILD_LIMIT }, async (version) => {
   const xen = await buildXen(version);
@@ -89,7 +90,13 @@ test('the guest reads before it prints', async () => {
 });
 
 test('an aborted run ends', async () => {
-  const { status, output } = await run('print:on spin', { signal: AbortSignal.timeout(3000) });
+  const ended = new AbortController();
+  const { status, output } = await withConsole('', async (console) => {
+    const ran = start('print:on spin', console, { signal: ended.signal });
+    await expect.poll(() => fstatSync(console.output).size, { timeout: 50_000 }).toBe('on'.length);
+    ended.abort();
+    return ran;
+  });
   expect({ status, output }).toEqual({ status: RUN_STATUS.host, output: 'on' });
 });
 
