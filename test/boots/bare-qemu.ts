@@ -1,6 +1,7 @@
 /** A Linux on bare QEMU, without previrt's own run around it: started, stopped, its stream taken, and put back. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -89,12 +90,18 @@ export class BareGuest {
 
   /** As `stop`, and ends its QEMU. */
   async take(): Promise<{ readonly stream: Uint8Array; readonly wallTime: bigint }> {
-    const running = this.#running!;
     const taken = await this.stop();
-    const gone = new Promise((resolve) => running.process.on('close', resolve));
-    running.process.kill('SIGKILL');
-    await gone;
+    await this.#end();
     return taken;
+  }
+
+  /** Ends its QEMU, if it has one that runs, and waits till that is gone. */
+  async #end(): Promise<void> {
+    const process = this.#running?.process;
+    if (!process || process.exitCode !== null || process.signalCode) return;
+    const gone = once(process, 'close');
+    process.kill('SIGKILL');
+    await gone;
   }
 
   async putBack(stream: Uint8Array): Promise<void> {
@@ -116,7 +123,7 @@ export class BareGuest {
   }
 
   /** Waits for a text after all that was expected before. */
-  async expect(pattern: RegExp, limit = 20_000): Promise<RegExpExecArray> {
+  async expect(pattern: RegExp, limit = 60_000): Promise<RegExpExecArray> {
     const deadline = Date.now() + limit;
     for (;;) {
       const match = pattern.exec(this.output.slice(this.#seen));
@@ -131,8 +138,7 @@ export class BareGuest {
   }
 
   async close(): Promise<void> {
-    this.#running?.process.kill('SIGKILL');
-    await sleep(50);
+    await this.#end();
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }
