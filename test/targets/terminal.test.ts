@@ -1,7 +1,6 @@
 /** A guest on a terminal, which script(1) makes. */
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,6 +17,12 @@ const MESSAGES = join(work, 'messages');
 const messages = (): string => readFileSync(MESSAGES, 'utf8');
 
 let script: ChildProcess;
+/** What it has shown and nobody has looked at: a terminal passes on a line in pieces. */
+let shown: string;
+const shows = async (pattern: RegExp): Promise<void> => {
+  await expect.poll(() => shown, POLL).toMatch(pattern);
+  shown = '';
+};
 /** previrt's process. */
 let launcher: number;
 
@@ -32,8 +37,11 @@ beforeEach(async () => {
   // What script has started itself must not stop: it would stop too.
   const command = `sh -c 'echo $$ > ${pid}; exec ${BIN}/previrt run ${elf} --memory 32M 2> ${MESSAGES}'; echo status $?`;
   script = spawn('script', ['--quiet', '--command', command, '/dev/null'], { stdio: 'pipe' });
-  const [shown] = (await once(script.stdout!, 'data')) as [Buffer];
-  expect(String(shown)).toBe('x\r\n');
+  shown = '';
+  script.stdout!.setEncoding('latin1').on('data', (text: string) => {
+    shown += text;
+  });
+  await shows(/^x\r\n$/);
   launcher = Number(readFileSync(pid, 'latin1'));
 }, TIMEOUT);
 afterEach(() => void script.kill('SIGKILL'));
@@ -53,9 +61,8 @@ it(
     expect(stty('-a')).toMatch(before);
     process.kill(launcher, 'SIGCONT');
     await expect.poll(() => stty('-a'), POLL).toMatch(raw);
-    const end = once(script.stdout!, 'data');
     process.kill(launcher, 'SIGTERM');
-    expect(String(await end)).toMatch(/^status 1\r\n/);
+    await shows(/^status 1\r\n/);
   },
   TIMEOUT,
 );
@@ -76,9 +83,8 @@ it(
 it(
   'is ended from there even if it hangs',
   async () => {
-    const end = once(script.stdout!, 'data');
     script.stdin!.write('\x01x');
-    expect(String(await end)).toMatch(/^status 0\r\n/);
+    await shows(/^status 0\r\n/);
   },
   TIMEOUT,
 );
