@@ -83,18 +83,25 @@ const DISK_CHECKS: readonly (readonly [string, RegExp])[] = [
 /** Milliseconds. */
 const STANDS_STILL = 8000;
 
-/** The guest's clock is ours, but for the second that its real-time clock counts, and what it has lost, in milliseconds. */
+/** The guest's clock is ours, but for the second that its real-time clock counts, and what it has lost, in milliseconds; once it has had the ticks that it missed. */
 async function checkClock(guest: Guest, lost = 0): Promise<void> {
-  guest.send('echo now $(date +%s)\n');
-  const [, seconds] = await guest.expect(/now (\d+)\r/, LIMIT);
-  expect(Math.abs(Number(seconds) - Date.now() / 1000)).toBeLessThan(10 + lost / 1000);
+  const off = async (): Promise<number> => {
+    guest.send('echo now $(date +%s)\n');
+    const [, seconds] = await guest.expect(/now (\d+)\r/, LIMIT);
+    return Math.abs(Number(seconds) - Date.now() / 1000);
+  };
+  await expect.poll(off, { timeout: LIMIT }).toBeLessThan(10 + lost / 1000);
 }
 
-/** Milliseconds that the guest has been up less than we have. */
+/** Milliseconds that the guest has been up less than we have. The answer may come late, never early: the best of some counts. */
 async function behind(guest: Guest): Promise<number> {
-  guest.send('echo up $(cut -d" " -f1 /proc/uptime)\n');
-  const [, seconds] = await guest.expect(/up ([\d.]+)\r/, LIMIT);
-  return Date.now() - Number(seconds) * 1000;
+  let least = Number.POSITIVE_INFINITY;
+  for (let time = 0; time < 3; time++) {
+    guest.send('echo up $(cut -d" " -f1 /proc/uptime)\n');
+    const [, seconds] = await guest.expect(/up ([\d.]+)\r/, LIMIT);
+    least = Math.min(least, Date.now() - Number(seconds) * 1000);
+  }
+  return least;
 }
 
 /** A module has said that it works, and has been loaded altogether: before, a guest on bare metal is not taken over. */
@@ -185,10 +192,12 @@ async function travel(journey: Journey): Promise<void> {
     from = place;
   }
   // A few milliseconds a move, and the ticks that QEMU itself loses on a busy host: at most
-  // all of them while another machine starts beside it.
+  // all of them while another machine starts beside it. Those that were missed come by and by.
   const lost = 1000 + 200 * journey.places.length + beside;
   await checkClock(guest!, lost);
-  expect(Math.abs((await behind(guest!)) - begun)).toBeLessThan(lost);
+  await expect
+    .poll(async () => Math.abs((await behind(guest!)) - begun), { timeout: LIMIT })
+    .toBeLessThan(lost);
   for (const [line, expected] of [...CHECKS, ...(journey.disk ? DISK_CHECKS : [])]) {
     guest!.send(`${line}\n`);
     await guest!.expect(expected, LIMIT);
@@ -204,8 +213,8 @@ const UPGRADES = [
   ['4.17', '4.20'],
 ] as const;
 
-/** A way for 8 MiB a second: the first round takes two. */
-const SLOW = 'while dd bs=64k count=16 2>/dev/null; do sleep 0.125; done';
+/** A way for less than 2 MiB a second: the first round takes longer than anybody waits here. */
+const SLOW = 'while dd bs=64k count=16 2>/dev/null; do sleep 0.5; done';
 
 describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
   it(
@@ -614,7 +623,9 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
     'to a file, again and again, while somebody types',
     async () => {
       const control = await start({ start: HOSTED, places: [], stay: 0 }, []);
-      guest!.send('head -n 400 > /tmp/typed; md5sum < /tmp/typed\n');
+      guest!.send('echo be"gins"; head -n 400 > /tmp/typed; md5sum < /tmp/typed\n');
+      // Before, the shell may read what is typed.
+      await guest!.expect(/^begins\r$/m, LIMIT);
       const lines = Array.from({ length: 400 }, (_, n) => `line ${n}\n`);
       const typing = (async () => {
         for (const line of lines) {
