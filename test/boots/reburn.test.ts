@@ -105,7 +105,7 @@ describe('a guest burned again while it runs', () => {
         );
         await guest.expect(/^e071f707df7bbeee2a6a1eb48011ddd0 {2}-\r\n0\r$/m, LIMIT);
         if (name === 'hosted') {
-          guest.send('sort -u /tmp/written | wc -l\n');
+          guest.send('until [ -s /tmp/written ]; do sleep 0.1; done; sort -u /tmp/written | wc -l\n');
           await guest.expect(/^1\r$/m, LIMIT);
         }
         guest.send(`${POWER_OFF[0]}\n`);

@@ -144,7 +144,7 @@ it(
     const [, tick] = await guest.expect(/^tick (\d+)\r$/m, LIMIT);
     expect(Number(tick)).toBe(Number(last![1]) + 1);
     guest.send(
-      `kill %1; cat /tmp/file; echo $(($(cat /mnt/n) >= ${tick})) on disk; umount /mnt && echo off\n`,
+      `kill %1; wait; cat /tmp/file; echo $(($(cat /mnt/n) >= ${tick})) on disk; umount /mnt && echo off\n`,
     );
     await guest.expect(/^kept\r$/m, LIMIT);
     await guest.expect(/^1 on disk\r\noff\r$/m, LIMIT);
