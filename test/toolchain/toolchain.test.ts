@@ -238,8 +238,10 @@ describe('annotates', () => {
     const left = readdirSync(cold).filter((name) => !/^toolchain(-[0-9a-f]{64})?$/.test(name));
     expect(left).toEqual([]);
     const state = readdirSync(cold).find((name) => name.startsWith('toolchain-')) as string;
-    const files = readdirSync(join(cold, state)).filter((name) => name !== 'server');
-    expect(files.sort()).toEqual(['annotator.mjs', 'origins', 'patterns']);
+    // The server comes when it has started.
+    await expect
+      .poll(() => readdirSync(join(cold, state)).sort(), { timeout: 30_000 })
+      .toEqual(['annotator.mjs', 'origins', 'patterns', 'server']);
   });
 });
 
