@@ -129,6 +129,7 @@ export const SCENARIOS: readonly Scenario[] = [
     on: FULL,
     initramfs: 'busybox',
     memory: '1G',
+    seconds: 60,
     dialogue: [
       memoryTest(700),
       [
