@@ -386,8 +386,10 @@ async function execute(
     if (commands?.guest.failure) throw commands.guest.failure;
     return status as RunStatus;
   } catch (error) {
-    if (options.signal.aborted) return RUN_STATUS.host;
-    throw error;
+    if (!options.signal.aborted) throw error;
+    // It has been killed. Until it is gone it has guest RAM and the disk.
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    return RUN_STATUS.host;
   } finally {
     commands?.close();
     wire?.close();
