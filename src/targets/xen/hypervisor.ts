@@ -288,7 +288,11 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
     const told = asked ? asked.heard(heard) : heard;
     if (told) writeOut(run.console.messages, run.symbolize?.(told) ?? told);
   };
-  const silence = setTimeout(() => show(wire.flush()), SILENCE);
+  // Whoever was kept from running that long first reads what has come meanwhile.
+  let settling: NodeJS.Immediate | undefined;
+  const silence = setTimeout(() => {
+    settling = setImmediate(() => show(wire.flush()));
+  }, SILENCE);
   let started = false;
   /** The domain has written something, the preamble included. */
   let alive = false;
@@ -296,6 +300,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   qemu.stdout.on('data', (bytes: Buffer) => {
     const { guest, messages } = wire.receive(bytes);
     show(guest);
+    clearImmediate(settling);
     silence.refresh();
     log = [...log, ...messages].slice(-LOG);
     if (!started && wire.handedOver && preamble.over) {
@@ -321,6 +326,7 @@ async function execute(folder: string, run: XenRun): Promise<RunStatus> {
   } finally {
     clearTimeout(start);
     clearTimeout(silence);
+    clearImmediate(settling);
     clearTimeout(patience);
     run.signal.removeEventListener('abort', abort);
     input.close();
