@@ -32,15 +32,22 @@ TEST(rtc, time) {
     }
 }
 
-/* The second changes within some while of polling, in steps of one. */
-TEST(rtc, runs) {
+/* The second changes within some while of polling, in steps of one: unless the host stands still for one. */
+static bool comes_next(void) {
     u8 first = cmos(0);
     u32 polls = 0;
     while (cmos(0) == first && polls < 100000000)
         polls++;
     u8 second = cmos(0);
     u8 next = first == 0x59 ? 0 : (first & 0xf) == 9 ? (u8)(first + 7) : (u8)(first + 1);
-    say("next second %s", second == next ? "yes" : "no");
+    return second == next;
+}
+TEST(rtc, runs) {
+    enum { TRIES = 5 };
+    u32 tries = 0;
+    while (!comes_next() && tries < TRIES)
+        tries++;
+    say("next second %s", tries < TRIES ? "yes" : "no");
 }
 
 /* Memory that the clock does not use. */
