@@ -71,6 +71,8 @@ static void stop_now(void) {
         {modules, state.module_site_count * sizeof *modules},
         {log_bytes(), log_kept ? log_size() : 0},
     };
+    /* The beginning of a line, before another wedge writes its end. */
+    console_flush();
     port_show_state(pieces, ARRAY_SIZE(pieces));
     for (stopped = true; stopped;) {
         port_wait_input();
