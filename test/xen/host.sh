@@ -37,6 +37,7 @@ await has '^tick' $((before + 3))
 
 # It leaves the host, but not in the middle of a line: the wedge's words, which have marks around them, begin one.
 times=2
+tick='^tick [0-9]*.$'
 stops() {
     xl sysrq guest s
     await has 'previrt: stopped' $times
@@ -46,9 +47,10 @@ until stops; do
     times=$((times + 1))
     xl sysrq guest g
     await has 'previrt: goes on' $times
+    await has "$tick" $(($(grep -c "$tick" $said) + 2))
 done
 xl dump-core guest /dev/vda2 || fail 'xl dump-core failed'
-grep '^tick' $said | tail -n 1
+grep "$tick" $said | tail -n 1
 xl sysrq guest q
 gone() { ! xl domid guest; }
 await gone
