@@ -388,7 +388,7 @@ async function execute(
   } catch (error) {
     if (!options.signal.aborted) throw error;
     // It has been killed. Until it is gone it has guest RAM and the disk.
-    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    if (child.pid && child.exitCode === null && child.signalCode === null) await once(child, 'exit');
     return RUN_STATUS.host;
   } finally {
     commands?.close();
