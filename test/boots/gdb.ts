@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
 
 /** Milliseconds that QEMU has to answer. */
-const PATIENCE = 5000;
+const PATIENCE = 30_000;
 
 const frame = (text: string): string => {
   const sum = Buffer.from(text, 'latin1').reduce((all, byte) => (all + byte) & 0xff, 0);
