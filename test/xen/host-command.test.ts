@@ -118,7 +118,7 @@ it.each(['INT', 'TERM', 'HUP'])(
   },
 );
 
-it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+it.each(['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP'] as const)(
   '%s while a state is written: it is written whole',
   async (signal) => {
     const large = new Uint8Array(LARGE);

@@ -163,7 +163,9 @@ async function incoming(
   const ended = qemuEnded(qemu, QEMU);
   try {
     const gone = ended.then((): never => {
-      throw new InputError(`${QEMU} does not start`);
+      throw new InputError(
+        `${QEMU} ${qemu.signalCode ? `was ended by ${qemu.signalCode}` : 'does not start'}`,
+      );
     });
     const template = readStream(
       await Promise.race([control.connected.then((qmp) => writeStream(qmp, folder)), gone]),
