@@ -11,6 +11,7 @@ import { buildKernel } from '../../guests/linux/kernel.ts';
 import { parseElf } from '../../src/elf/image.ts';
 import { InputError } from '../../src/elf/input-error.ts';
 import { linkOffset } from '../../src/machine/boot-plan.ts';
+import { PAGE_SIZE } from '../../src/machine/ram.ts';
 import { type Machine, type MachineState, PROCESSORS } from '../../src/machine/state.ts';
 import { DISK_LINE } from '../../src/targets/bare/disk-section.ts';
 import {
@@ -21,6 +22,7 @@ import {
 } from '../../src/targets/bare/migration-stream.ts';
 import { toMachineState, toStream } from '../../src/targets/bare/pc-state.ts';
 import { field, withFields } from '../../src/targets/bare/section-fields.ts';
+import { guestPhysical } from '../../src/x86/address.ts';
 import { BareGuest } from './bare-qemu.ts';
 
 const MEBIBYTE = 2 ** 20;
@@ -238,6 +240,19 @@ describe('a machine state', () => {
       { numRuns: 20 },
     );
   });
+});
+
+it('a guest with an odd number of pages has as many again, though QEMU has one more', () => {
+  const { state, ram } = machines[0]!;
+  const size = ram.size - PAGE_SIZE;
+  const extents = [{ start: guestPhysical(0), size }];
+  const odd = { state: { ...state, ram_size: BigInt(size) }, ram: { ...ram, size, extents }, sites: [] };
+  const stream = readStream(bytesOf(toStream(template, odd, state.wall_time)));
+  const all = { wallTime: state.wall_time, owed: 0n, linkOffset: offset, features };
+  const back = toMachineState(stream, { ...all, ramSize: size });
+  expect([back.ram.size, back.state.ram_size]).toEqual([size, BigInt(size)]);
+  expect(toMachineState(readStream(taken), { ...all, ramSize: size }).ram.size).toBe(size);
+  expect(() => toMachineState(stream, { ...all, ramSize: size - PAGE_SIZE })).toThrow(/bytes of RAM/);
 });
 
 describe('a guest that uses what the virtual PC does not have', () => {

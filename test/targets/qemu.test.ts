@@ -93,7 +93,13 @@ it('a guest whose state cannot be had goes on, and has the ticks that it was owe
   };
   const i8254 = { ...state.devices.i8254, channels: [channel, ...others], backlog: 50 };
   const stopped = { ...state, wall_time: wallTime(), devices: { ...state.devices, i8254 } };
-  const known = { features: PROCESSORS.pentium3, sites: [], linkOffset: 0, modules: undefined };
+  const known = {
+    ramSize: 4096,
+    features: PROCESSORS.pentium3,
+    sites: [],
+    linkOffset: 0,
+    modules: undefined,
+  };
   const done: string[] = [];
   const qmp = qmpWith({
     'query-migrate': failed,

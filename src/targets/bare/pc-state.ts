@@ -104,14 +104,21 @@ function checkDevices(stream: MigrationStream): void {
     if (!(wideField(ioapic, `ioredtbl[${input}]`) & IOAPIC_MASKED)) refuse('an I/O APIC');
 }
 
-/** RAM as the stream's pages have it; they are not copied. */
-function ramOf(stream: MigrationStream): Ram {
+/** Bytes of which QEMU has whole ones alone (set_memory_options, softmmu/vl.c): of a guest with an odd number of pages it has one more. */
+const QEMU_MULTIPLE = 8192;
+const inQemu = (size: number): number => Math.ceil(size / QEMU_MULTIPLE) * QEMU_MULTIPLE;
+
+/** RAM as the stream's pages have it; they are not copied. @param given what the guest was told that it has */
+function ramOf(stream: MigrationStream, given: number | undefined): Ram {
   const block = stream.blocks.find(({ name }) => name === RAM);
   if (!block) throw new InputError(`QEMU stream: there is no block ${RAM}`);
+  const size = given ?? block.size;
+  if (inQemu(size) !== block.size)
+    throw new InputError(`QEMU stream: ${block.size} bytes of RAM, the guest has ${size}`);
   const pages = new Map<number, Uint8Array>();
   for (const portion of stream.portions)
     for (const page of portion.pages)
-      if (page.block === RAM) {
+      if (page.block === RAM && page.offset < size) {
         if (page.bytes) pages.set(page.offset, page.bytes);
         else pages.delete(page.offset);
       }
@@ -123,7 +130,7 @@ function ramOf(stream: MigrationStream): Ram {
     else extents.push({ start: guestPhysical(start), size: PAGE_SIZE });
   }
   const ram: Ram = {
-    size: block.size,
+    size,
     extents,
     read(start, into) {
       checkRange(ram, start, into.length);
@@ -141,6 +148,8 @@ function ramOf(stream: MigrationStream): Ram {
 }
 
 export interface Taken {
+  /** Bytes of RAM that the guest has, if that may be less than QEMU's. */
+  readonly ramSize?: number | undefined;
   /** Nanoseconds since 1970-01-01 00:00:00 UTC at which QEMU stopped: its stream does not say. */
   readonly wallTime: bigint;
   /** Nanoseconds that the guest's clock was behind then. */
@@ -156,9 +165,9 @@ export interface Taken {
  * @throws InputError naming the section that is malformed, or what the virtual PC does not have
  */
 export function toMachineState(stream: MigrationStream, taken: Taken): Machine {
-  const { wallTime, owed, linkOffset, features } = taken;
+  const { ramSize, wallTime, owed, linkOffset, features } = taken;
   checkDevices(stream);
-  const ram = ramOf(stream);
+  const ram = ramOf(stream, ramSize);
   const timer = sectionOf(stream, 'timer');
   const time = wideField(timer, 'cpu_clock_offset');
   if (time < 0n) throw new InputError('QEMU stream: section timer: time before power-on');
@@ -192,7 +201,7 @@ function checkTemplate(template: MigrationStream, { state, ram }: Machine): void
   if (template.machine !== MACHINE)
     throw new InputError(`this QEMU's machine is ${template.machine}, not ${MACHINE}`, 'use QEMU 7.2');
   const block = template.blocks.find(({ name }) => name === RAM);
-  if (block?.size !== ram.size)
+  if (block?.size !== inQemu(ram.size))
     throw new InputError(`this QEMU has ${block?.size ?? 0} bytes of RAM, the guest ${ram.size}`);
   if (state.domains !== 0)
     throw new InputError('the guest is burned: its sites must hold their own instructions on bare hardware');

@@ -22,6 +22,8 @@ import type { Qmp } from './qmp.ts';
 
 /** What is known of a guest's kernel, which nothing in it tells. */
 export interface Known {
+  /** Bytes of its RAM. */
+  readonly ramSize: number;
   /** What user code can see of the processor. */
   readonly features: Features;
   /** The kernel's own. */
@@ -124,8 +126,8 @@ export class QemuGuest implements RunningGuest {
     // QEMU sends the event as the clocks stop, and answers when the disk has been flushed.
     const stoppedAt = qmp.eventTime('STOP') ?? wallTime();
     const owed = this.#ticks?.owed(stoppedAt) ?? 0n;
-    const { linkOffset, features } = this.#known;
-    const stopped = { wallTime: stoppedAt, owed, linkOffset, features };
+    const { ramSize, linkOffset, features } = this.#known;
+    const stopped = { ramSize, wallTime: stoppedAt, owed, linkOffset, features };
     try {
       const stream = readStream(await writeStream(qmp, folder));
       const machine = toMachineState(stream, stopped);

@@ -304,6 +304,7 @@ function run(options: RunOptions): Promise<RunStatus> {
   const { memory, disk } = options;
   const kernel = unburnedKernel(options.elf);
   const known = {
+    ramSize: memory,
     features: PROCESSORS.pentium3,
     sites: readAllSites(kernel).map((site) => ({ ...patchEntry(site, PATCH_NOT_BURNED), owner: 0 })),
     linkOffset: linkOffset(kernel),
@@ -317,8 +318,9 @@ function resume({ machine: from, disk, elf, ...options }: ResumeOptions): Promis
   const { features, link_offset: linkOffset } = from.state;
   const sites = from.sites.filter(({ owner }) => owner === 0);
   const machine = { ...from, state: { ...from.state, cpu: withXgetbv(from.state.cpu) } };
-  const known = { features, sites, linkOffset, modules: elf && modulesList(elf) };
-  const beginning = { machine, disk, known, processor: RICHER, memory: machine.ram.size };
+  const ramSize = machine.ram.size;
+  const known = { ramSize, features, sites, linkOffset, modules: elf && modulesList(elf) };
+  const beginning = { machine, disk, known, processor: RICHER, memory: ramSize };
   return inFolder((folder) =>
     execute(folder, options, { ...beginning, plan: NO_PLAN, panicPattern: LINUX_PANIC }),
   );
