@@ -11,12 +11,13 @@ import { buildKernel } from '../../guests/linux/kernel.ts';
 import { parseElf } from '../../src/elf/image.ts';
 import { InputError } from '../../src/elf/input-error.ts';
 import { linkOffset } from '../../src/machine/boot-plan.ts';
-import { PAGE_SIZE } from '../../src/machine/ram.ts';
+import { nonZeroRuns, PAGE_SIZE, type Ram } from '../../src/machine/ram.ts';
 import { type Machine, type MachineState, PROCESSORS } from '../../src/machine/state.ts';
 import { DISK_LINE } from '../../src/targets/bare/disk-section.ts';
 import {
   encodeStream,
   type MigrationStream,
+  type RamPage,
   readStream,
   type Section,
 } from '../../src/targets/bare/migration-stream.ts';
@@ -240,6 +241,34 @@ describe('a machine state', () => {
       { numRuns: 20 },
     );
   });
+});
+
+it('a guest has its own memory, whatever a new machine begins with, and no page more than that takes', () => {
+  const { state, ram } = machines[0]!;
+  const pages = (of: Ram): Map<number, string> => {
+    const found = new Map<number, string>();
+    for (const { start, bytes } of nonZeroRuns(of))
+      for (let at = 0; at < bytes.length; at += PAGE_SIZE)
+        found.set(start + at, Buffer.from(bytes.subarray(at, at + PAGE_SIZE)).toString('base64'));
+    return found;
+  };
+  const own = pages(ram);
+  const [written] = own.keys();
+  let untouched = 0;
+  while (own.has(untouched)) untouched += PAGE_SIZE;
+  const bytes = new Uint8Array(PAGE_SIZE).fill(0xa5);
+  const first = [written!, untouched].map((at) => ({ block: 'pc.ram', offset: at, bytes, sameBlock: false }));
+  const [start, ...others] = template.portions;
+  const begun = { ...template, portions: [start!, ...others, { ...others.at(-1)!, pages: first }] };
+  const streamOf = (from: MigrationStream): Buffer =>
+    bytesOf(toStream(from, { state, ram, sites: [] }, state.wall_time));
+  const as = { wallTime: state.wall_time, owed: 0n, linkOffset: offset, features };
+  for (const from of [template, begun])
+    expect(pages(toMachineState(readStream(streamOf(from)), as).ram)).toEqual(own);
+  const inRam = ({ portions }: MigrationStream): RamPage[] =>
+    portions.flatMap(({ pages: all }) => [...all]).filter(({ block }) => block === 'pc.ram');
+  const begins = inRam(template).filter((page) => page.bytes).length;
+  expect(inRam(readStream(streamOf(template)))).toHaveLength(begins + own.size);
 });
 
 it('a guest with an odd number of pages has as many again, though QEMU has one more', () => {

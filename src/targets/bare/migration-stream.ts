@@ -8,6 +8,7 @@
  */
 
 import { InputError } from '../../elf/input-error.ts';
+import { BLOCK_SIZE } from '../../machine/ram.ts';
 import { MAX_MEMORY } from '../../machine/virtual-pc.ts';
 import { type Description, layoutOf, parseDescription, type SectionLayout } from './migration-description.ts';
 
@@ -60,7 +61,7 @@ export interface RamPage {
 /** RAM comes in portions: the sizes of its blocks, then pages, a later one replacing an earlier one. */
 export interface RamPortion {
   readonly mark: typeof MARK.start | typeof MARK.part | typeof MARK.last;
-  readonly pages: readonly RamPage[];
+  readonly pages: Iterable<RamPage>;
 }
 
 /** A device. */
@@ -326,8 +327,29 @@ const encodeHeader = (section: SectionHeader): Buffer =>
 
 const encodeFooter = (id: number): Buffer => Buffer.concat([u8(MARK.footer), u32(id)]);
 
-/** The stream in pieces, in order. */
-export function* encodeStream(stream: MigrationStream): Generator<Uint8Array> {
+/** The same bytes in blocks of this size, and a last one. */
+function* inBlocks(pieces: Iterable<Uint8Array>, size: number): Generator<Uint8Array> {
+  let block = Buffer.allocUnsafe(size);
+  let used = 0;
+  for (const piece of pieces)
+    for (let done = 0; done < piece.length; ) {
+      const part = piece.subarray(done, done + size - used);
+      block.set(part, used);
+      done += part.length;
+      used += part.length;
+      if (used < size) continue;
+      yield block;
+      block = Buffer.allocUnsafe(size);
+      used = 0;
+    }
+  if (used > 0) yield block.subarray(0, used);
+}
+
+/** The stream in blocks, in order. Its pages need not be valid any longer than until the next is asked for. */
+export const encodeStream = (stream: MigrationStream): Iterable<Uint8Array> =>
+  inBlocks(encodePieces(stream), BLOCK_SIZE);
+
+function* encodePieces(stream: MigrationStream): Generator<Uint8Array> {
   const { machine, ram, blocks, portions, sections, descriptionText } = stream;
   yield Buffer.concat([u32(MAGIC), u32(VERSION), u8(MARK.configuration), u32(machine.length)]);
   yield Buffer.from(machine, 'latin1');
@@ -351,7 +373,7 @@ export function* encodeStream(stream: MigrationStream): Generator<Uint8Array> {
 }
 
 /** Portions that hold these pages, for a stream of our own. */
-export const portionsOf = (pages: readonly RamPage[]): RamPortion[] => [
+export const portionsOf = (pages: Iterable<RamPage>): RamPortion[] => [
   { mark: MARK.start, pages: [] },
   { mark: MARK.last, pages },
 ];

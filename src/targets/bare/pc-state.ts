@@ -6,7 +6,7 @@
 
 import { InputError } from '../../elf/input-error.ts';
 import type { Features } from '../../machine/features.ts';
-import { checkRange, PAGE_SIZE, type Ram, type RamRange } from '../../machine/ram.ts';
+import { checkRange, nonZeroRuns, PAGE_SIZE, type Ram, type RamRange } from '../../machine/ram.ts';
 import { type Machine, type MachineState, usesDisk } from '../../machine/state.ts';
 import { VIRTUAL_PC_VERSION } from '../../machine/virtual-pc.ts';
 import { guestPhysical } from '../../x86/address.ts';
@@ -209,23 +209,30 @@ function checkTemplate(template: MigrationStream, { state, ram }: Machine): void
     throw new InputError('the guest uses a disk, and this QEMU has none', 'use --disk');
 }
 
-const ZEROS = new Uint8Array(PAGE_SIZE);
-
 function* ramPages(ram: Ram): Generator<RamPage> {
-  const page = new Uint8Array(PAGE_SIZE);
-  for (let offset = 0; offset < ram.size; offset += PAGE_SIZE) {
-    ram.read(guestPhysical(offset), page);
-    const bytes = Buffer.compare(page, ZEROS) === 0 ? undefined : page.slice();
-    yield { block: RAM, offset, bytes, sameBlock: offset > 0 };
-  }
+  let sameBlock = false;
+  for (const { start, bytes } of nonZeroRuns(ram))
+    for (let done = 0; done < bytes.length; done += PAGE_SIZE) {
+      yield { block: RAM, offset: start + done, bytes: bytes.subarray(done, done + PAGE_SIZE), sameBlock };
+      sameBlock = true;
+    }
 }
 
-/** The other blocks' pages, each with its name. */
-const otherPages = ({ portions }: MigrationStream): RamPage[] =>
-  portions
-    .flatMap(({ pages }) => pages)
-    .filter(({ block }) => block !== RAM)
-    .map((page) => ({ ...page, sameBlock: false }));
+/** What the machine begins with, but for pages of the guest's RAM that are zero: its other blocks stay as they are. */
+function* firstPages({ portions }: MigrationStream, ram: Ram): Generator<RamPage> {
+  for (const { pages } of portions)
+    for (const page of pages)
+      if (page.block !== RAM) yield { ...page, sameBlock: false };
+      else if (page.bytes && page.offset < ram.size) yield { ...page, bytes: undefined, sameBlock: false };
+}
+
+/** Pages that nobody has written are zero in a new machine too: a stream of all would be long. */
+const pagesOf = (template: MigrationStream, ram: Ram): Iterable<RamPage> => ({
+  *[Symbol.iterator]() {
+    yield* firstPages(template, ram);
+    yield* ramPages(ram);
+  },
+});
 
 /** In PCI's command register (PCI Local Bus 2.3, 6.2.2). */
 const INTERRUPT_DISABLE = 1 << 10;
@@ -290,7 +297,7 @@ export function toStream(template: MigrationStream, machine: Machine, wallTime: 
   const description = { ...template.description, devices: changed.map(([, device]) => device) };
   return {
     ...template,
-    portions: portionsOf([...ramPages(machine.ram), ...otherPages(template)]),
+    portions: portionsOf(pagesOf(template, machine.ram)),
     sections: changed.map(([section]) => section),
     description,
     descriptionText: JSON.stringify(description),
