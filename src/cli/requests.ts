@@ -65,7 +65,7 @@ async function move(
   if (!takesUp(target)) throw new InputError(`a guest cannot be taken up on ${name} ${version}`);
   const { resume, receive } = target;
   // What is built then takes longer than the guest waits for.
-  await target.prepare?.({ domain });
+  await target.prepare?.({ ...lasting, domain });
   return session.move(
     receive
       ? { receive: (ready) => (surroundings) => receive({ ...surroundings, ...lasting, domain, ready }) }

@@ -106,6 +106,9 @@ export interface ReceiveOptions extends Omit<ResumeOptions, 'machine'> {
   readonly ready: (incoming: Incoming) => void;
 }
 
+/** Of a guest that will be taken up. */
+export type PrepareOptions = Pick<ReceiveOptions, 'domain' | 'disk' | 'ramSize'>;
+
 /** How a guest ended; also the exit status of `previrt run`. */
 export const RUN_STATUS = {
   /** It powered off or reset the machine. */
@@ -139,10 +142,10 @@ export interface Target {
   /** @throws InputError if image or options cannot be run here */
   run(options: RunOptions): Promise<RunStatus>;
   /**
-   * Builds what has to be built once, so that a run then starts in time.
+   * Builds what has to be built once, and whatever else of a run can be there before it starts: a guest waits for that.
    * @throws InputError if it cannot be
    */
-  prepare?(options: Pick<RunOptions, 'domain'>): Promise<void>;
+  prepare?(options: PrepareOptions): Promise<void>;
   /**
    * Takes up a guest where it stands; if it can be received too, one whose RAM lies in a file.
    * @throws InputError if it cannot go on here

@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { machineOptions, QEMU, QEMU_MACHINE } from '../../src/targets/bare/qemu.ts';
+import { machineOptions, machineWith, PROCESSOR, QEMU } from '../../src/targets/bare/command-line.ts';
 import { listenForQmp, type Qmp } from '../../src/targets/bare/qmp.ts';
 import { prepareBoot } from '../../src/targets/boot.ts';
 import type { RunOptions } from '../../src/targets/target.ts';
@@ -37,7 +37,7 @@ export class BareGuest {
     const machine = await machineOptions(this.#folder, options, plan);
     const socket = join(this.#folder, `qmp-${++this.#count}`);
     const control = await listenForQmp(socket);
-    const qemu = spawn(QEMU, [...QEMU_MACHINE, ...machine, '-qmp', `unix:${socket}`, ...extra]);
+    const qemu = spawn(QEMU, [...machineWith(PROCESSOR), ...machine, '-qmp', `unix:${socket}`, ...extra]);
     qemu.stdout.on('data', (bytes: Buffer) => {
       this.output += bytes.toString('latin1');
     });
