@@ -15,10 +15,12 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { PROCESSORS } from '../../src/machine/state.ts';
+import { machineOptions } from '../../src/targets/bare/command-line.ts';
 import { QemuGone } from '../../src/targets/bare/listen.ts';
 import type { Payer } from '../../src/targets/bare/owed-ticks.ts';
 import { QemuGuest, takeStream, writeStream } from '../../src/targets/bare/qemu-guest.ts';
 import type { Qmp } from '../../src/targets/bare/qmp.ts';
+import { NO_PLAN } from '../../src/targets/resume-plan.ts';
 import { wallTime } from '../../src/targets/wall-time.ts';
 import { emptyState } from '../machine/state-fixture.ts';
 import { linkImage, sitesText } from '../sites/fixture.ts';
@@ -132,7 +134,7 @@ createInterface(qmp).on('line', (line) => {
 `;
 
 /** What `previrt run` says, and its status, with such a QEMU. */
-async function run(then: string) {
+async function run(then: string, tmpdir = folder) {
   const bin = join(folder, 'bin');
   mkdirSync(bin);
   writeFileSync(join(bin, 'qemu-system-i386'), program(then));
@@ -141,7 +143,7 @@ async function run(then: string) {
   const previrt = spawn(PREVIRT, ['run', 'vmlinux', '--target', 'bare'], {
     cwd: folder,
     stdio: ['ignore', 'ignore', 'pipe'],
-    env: { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}`, PREVIRT_DEBUG: '' },
+    env: { ...process.env, TMPDIR: tmpdir, PATH: `${bin}${delimiter}${process.env.PATH}`, PREVIRT_DEBUG: '' },
   });
   let said = '';
   previrt.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -160,6 +162,22 @@ it('what QEMU refuses ends the run, and is said', async () => {
     status: 1,
     said: 'previrt: no qom-list\n',
   });
+});
+
+it('it finds its files in a folder whose name is long and has signs in it', async () => {
+  const tmpdir = `${'long'.repeat(30)},%:"\n`;
+  mkdirSync(join(folder, tmpdir));
+  const crash = "appendFileSync(option('-D'), 'Triple fault\\n'); process.exit(0);";
+  expect(await run(crash, tmpdir)).toEqual({
+    status: 4,
+    said: expect.stringContaining('previrt: the guest crashed: a triple fault\n'),
+  });
+  expect(readdirSync(join(folder, tmpdir))).toEqual([]);
+});
+
+it("a disk's path is one, whatever QEMU takes for a protocol", async () => {
+  const options = await machineOptions(folder, { memory: 2 ** 24, disk: 'nbd:a,b' }, NO_PLAN);
+  expect(options.find((option) => option.includes('file='))).toMatch(/,file=\/.*\/nbd:a,,b$/);
 });
 
 it('a crash is found at the end of a log that is larger than a text can be', async () => {

@@ -1,7 +1,7 @@
 /** The virtual PC as options of QEMU's. */
 
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { BootPlan } from '../../machine/boot-plan.ts';
 import { featuresWith } from '../../machine/features.ts';
 import { firmware } from '../../machine/firmware.ts';
@@ -50,7 +50,7 @@ const DISK_PROPERTIES: readonly string[] = [
 ];
 
 /** A comma in an option's value is written twice. */
-export const quote = (path: string): string => path.replaceAll(',', ',,');
+const quote = (path: string): string => path.replaceAll(',', ',,');
 
 /**
  * Writes what the machine starts from into `folder`; returns the options that name it.
@@ -66,7 +66,7 @@ export async function machineOptions(folder: string, options: Hardware, plan: Bo
     args.push('-device', `loader,file=${quote(file)},addr=0x${address.toString(16)},force-raw=on`);
   }
   if (options.disk !== undefined) {
-    args.push('-drive', `if=none,id=disk,format=raw,cache=writeback,file=${quote(options.disk)}`);
+    args.push('-drive', `if=none,id=disk,format=raw,cache=writeback,file=${quote(resolve(options.disk))}`);
     args.push('-device', `virtio-blk-pci,drive=disk,${DISK_PROPERTIES.join(',')},addr=${DISK_SLOT.device}`);
   }
   return args;

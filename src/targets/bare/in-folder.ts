@@ -1,12 +1,12 @@
-/** A folder for the files of one machine. */
+/** An absolute path of a folder for the files of one machine, which runs in it. */
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 
 /** It is gone when `act` has ended. */
 export async function inFolder<T>(act: (folder: string) => Promise<T>): Promise<T> {
-  const folder = await mkdtemp(join(tmpdir(), 'previrt-'));
+  const folder = await mkdtemp(resolve(tmpdir(), 'previrt-'));
   try {
     return await act(folder);
   } finally {

@@ -40,7 +40,8 @@ import {
 
 /** QEMU's name of the machine, with the version that fixes what its devices are like. */
 const MACHINE = 'pc-i440fx-7.2';
-const RAM = 'pc.ram';
+/** QEMU's name of the guest's memory. */
+export const RAM = 'pc.ram';
 
 /** Sections of the machine; a PCI device's name has its address in front. */
 const KNOWN: ReadonlySet<string> = new Set([

@@ -38,7 +38,6 @@ import {
   machineWith,
   PROCESSOR,
   QEMU,
-  quote,
   RICHER,
   RICHER_FEATURES,
 } from './command-line.ts';
@@ -108,20 +107,18 @@ async function execute(
   options: Pick<RunOptions, 'console' | 'signal' | 'attach'>,
   { processor, plan, panicPattern, known, machine, ...hardware }: Beginning,
 ): Promise<RunStatus> {
-  const socket = join(folder, 'qmp');
-  const tests = join(folder, 'qtest');
   const log = join(folder, 'log');
   const common = [...machineWith(processor), ...(await machineOptions(folder, hardware, plan))];
   const stream = machine && incoming(folder, await templateFor(hardware), machine);
-  const control = await listenForQmp(socket);
-  const lines = await listenForQtest(tests);
+  const control = await listenForQmp(join(folder, 'qmp'));
+  const lines = await listenForQtest(join(folder, 'qtest'));
   const say = (text: string): void => writeOut(options.console.messages, `previrt: ${text}\n`);
 
-  const args = [...common, '-qmp', `unix:${quote(socket)}`];
-  args.push('-qtest', `unix:${quote(tests)}`, '-qtest-log', 'none');
-  args.push('-d', 'cpu_reset', '-D', log);
+  // By names without characters that QEMU would understand, and short enough for sockets: it runs in the folder.
+  const args = [...common, '-qmp', 'unix:qmp', '-qtest', 'unix:qtest', '-qtest-log', 'none'];
+  args.push('-d', 'cpu_reset', '-D', 'log');
   if (stream !== undefined) args.push('-S', '-incoming', 'defer');
-  const qemu = startQemu(QEMU, args);
+  const qemu = startQemu(QEMU, args, folder);
   let status: RunStatus | undefined;
   const end = (result: RunStatus): void => {
     status ??= result;

@@ -9,28 +9,30 @@ import { join } from 'node:path';
 import { InputError } from '../../elf/input-error.ts';
 import { NO_PLAN } from '../resume-plan.ts';
 import { qemuEnded, startQemu } from '../start-qemu.ts';
-import { type Hardware, machineOptions, machineWith, QEMU, quote, RICHER } from './command-line.ts';
+import { type Hardware, machineOptions, machineWith, QEMU, RICHER } from './command-line.ts';
 import { inFolder } from './in-folder.ts';
 import { type MigrationStream, readStream } from './migration-stream.ts';
+import { RAM } from './pc-state.ts';
 import { writeStream } from './qemu-guest.ts';
 import { listenForQmp } from './qmp.ts';
 
-/** Pages that are zero need not be known: guests of gibibytes have many. */
+/** Which pages of its RAM are zero need not be known: guests of gibibytes have many. */
 const withoutZeros = (stream: MigrationStream): MigrationStream => ({
   ...stream,
   portions: stream.portions.map(({ mark, pages }) => ({
     mark,
-    pages: [...pages].filter(({ bytes }) => bytes).map((page) => ({ ...page, sameBlock: false })),
+    pages: [...pages]
+      .filter(({ block, bytes }) => block !== RAM || bytes)
+      .map((page) => ({ ...page, sameBlock: false })),
   })),
 });
 
 async function makeTemplate(folder: string, hardware: Hardware): Promise<MigrationStream> {
-  const socket = join(folder, 'qmp');
-  const control = await listenForQmp(socket);
+  const control = await listenForQmp(join(folder, 'qmp'));
   const args = [...machineWith(RICHER), ...(await machineOptions(folder, hardware, NO_PLAN))];
   // It only looks at the disk, which the machine that the guest comes from may still lock.
   if (hardware.disk !== undefined) args.push('-set', 'drive.disk.file.locking=off');
-  const qemu = startQemu(QEMU, [...args, '-qmp', `unix:${quote(socket)}`, '-S']);
+  const qemu = startQemu(QEMU, [...args, '-qmp', 'unix:qmp', '-S'], folder);
   const ended = qemuEnded(qemu, QEMU);
   try {
     const gone = ended.then((): never => {
