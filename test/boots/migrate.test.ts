@@ -374,6 +374,21 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
     TEST_LIMIT,
   );
   it(
+    'from bare metal with what is typed right before, which has not been read',
+    async () => {
+      const control = await start({ start: BARE, places: [], stay: 0 }, []);
+      guest!.send('stty -echo; echo rea"dy"; cat > /tmp/typed\n');
+      await guest!.expect(/ready\r/, LIMIT);
+      for (let line = 0; line < 60; line++) guest!.send(`${'typed '.repeat(8)}\n`);
+      await request<Moved>(control, { migrate: BARE });
+      guest!.send('\x04');
+      guest!.send('stty echo; wc -l < /tmp/typed; echo kept > /tmp/file\n');
+      await guest!.expect(/\b60\r/, LIMIT);
+      await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
     'around the circle, from bare metal to a process, a domain, a process and bare metal, with a disk',
     () => {
       const places = Array<Place[]>(CIRCLES).fill([HOSTED, DOMU, HOSTED, BARE]).flat();

@@ -20,6 +20,7 @@ import { QemuGone } from '../../src/targets/bare/listen.ts';
 import type { Payer } from '../../src/targets/bare/owed-ticks.ts';
 import { QemuGuest, takeStream, writeStream } from '../../src/targets/bare/qemu-guest.ts';
 import type { Qmp } from '../../src/targets/bare/qmp.ts';
+import { Typist } from '../../src/targets/bare/typist.ts';
 import { NO_PLAN } from '../../src/targets/resume-plan.ts';
 import { wallTime } from '../../src/targets/wall-time.ts';
 import { emptyState } from '../machine/state-fixture.ts';
@@ -66,6 +67,33 @@ describe('the files of a stream are not left', () => {
   });
 });
 
+it('what is typed goes to the UART as it has room, and is waited for as long as it is read', async () => {
+  let uart = Buffer.alloc(0);
+  let seen = '';
+  let reads = true;
+  const readPort = async (): Promise<number> => {
+    if (!reads) return 1;
+    const before = uart.length;
+    seen += uart.toString();
+    uart = Buffer.alloc(0);
+    return before > 0 ? 0x61 : 0x60;
+  };
+  const typist = new Typist({ readPort }, (bytes) => {
+    uart = Buffer.concat([uart, bytes]);
+    expect(uart.length).toBeLessThanOrEqual(16);
+  });
+  const text = 'typed '.repeat(1000);
+  const room = typist.type(Buffer.from(text));
+  expect(room).toBeDefined();
+  expect(await typist.read()).toBe(0);
+  await room;
+  expect(seen).toBe(text);
+  reads = false;
+  expect(typist.type(Buffer.from('not read'))).toBeUndefined();
+  expect(await typist.read()).toBe(8);
+  typist.close();
+});
+
 it('a guest whose state cannot be had goes on, and has the ticks that it was owed', async () => {
   const log = join(folder, 'log');
   writeFileSync(log, '');
@@ -108,10 +136,14 @@ it('a guest whose state cannot be had goes on, and has the ticks that it was owe
     stop: () => done.push('stop'),
     cont: () => done.push('cont'),
   });
-  const guest = new QemuGuest({ qmp, payer, folder, end: () => {} }, known, stopped);
+  const guest = new QemuGuest(
+    { qmp, payer, folder, read: async () => void done.push('read'), end: () => {} },
+    known,
+    stopped,
+  );
   await guest.goOn();
   await expect(guest.stop()).rejects.toThrow('QEMU could not migrate');
-  expect(done).toEqual(['cont', 'stop', 'cont']);
+  expect(done).toEqual(['cont', 'read', 'stop', 'cont']);
   takes = true;
   await expect.poll(() => taken, { timeout: 10_000 }).toBeGreaterThanOrEqual(50);
   gone = true;

@@ -2,7 +2,7 @@
 
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as breathe, setTimeout as sleep } from 'node:timers/promises';
 import { InputError } from '../../elf/input-error.ts';
 import type { Features } from '../../machine/features.ts';
 import type { Stopped } from '../../machine/linux-modules.ts';
@@ -93,6 +93,8 @@ export interface Machinery {
   readonly payer: Payer;
   /** For its streams. */
   readonly folder: string;
+  /** Waits until the guest has read what was typed before, as long as it reads. */
+  readonly read: () => Promise<void>;
   /** Ends QEMU. */
   readonly end: () => void;
 }
@@ -120,7 +122,9 @@ export class QemuGuest implements RunningGuest {
   }
 
   async stop(): Promise<Machine> {
-    const { qmp, folder } = this.#machinery;
+    const { qmp, folder, read } = this.#machinery;
+    await breathe(); // What was typed before has come as far as that.
+    await read();
     await this.#ticks?.stop();
     await qmp.execute('stop');
     // QEMU sends the event as the clocks stop, and answers when the disk has been flushed.

@@ -41,7 +41,7 @@ import {
   RICHER,
   RICHER_FEATURES,
 } from './command-line.ts';
-import { connect, panicWatch, pour } from './console.ts';
+import { connect, panicWatch } from './console.ts';
 import { withXgetbv } from './cpu-sections.ts';
 import { endOfFile } from './end-of-file.ts';
 import { unburnedKernel } from './image.ts';
@@ -54,6 +54,7 @@ import { type Known, QemuGuest, takeStream } from './qemu-guest.ts';
 import { listenForQmp, type Qmp } from './qmp.ts';
 import { listenForQtest } from './qtest.ts';
 import { templateFor } from './template.ts';
+import { Typist } from './typist.ts';
 
 /** Milliseconds between two looks at whether the processor has stopped for good. */
 const HALT_POLL = 200;
@@ -126,13 +127,13 @@ async function execute(
   };
   const abort = (): void => end(RUN_STATUS.host);
   // Bytes that the UART took before it has its state would be lost with what it was.
-  let start: () => void;
-  const started = new Promise<void>((resolve) => {
+  let start: (typist: Typist) => void;
+  const started = new Promise<Typist>((resolve) => {
     start = resolve;
   });
   const wire = connect(
     options.console,
-    (bytes) => started.then(() => pour(qemu.stdin, bytes)),
+    (bytes) => started.then((typist) => typist.type(bytes)),
     () => end(RUN_STATUS.done),
   );
   qemu.stdin.on('error', () => {}); // QEMU has ended; that is seen elsewhere.
@@ -150,9 +151,15 @@ async function execute(
   let failure: unknown;
   control.connected
     .then(async (qmp) => {
+      const tests = await lines.connected;
+      const typist = new Typist(tests, (bytes) => qemu.stdin.write(bytes));
       const machinery = {
         qmp,
-        payer: await payerOn(qmp, await lines.connected, log),
+        payer: await payerOn(qmp, tests, log),
+        read: async () => {
+          const left = await typist.read();
+          if (left > 0) say(`the guest does not read: ${left} bytes that were typed wait`);
+        },
         folder,
         end: () => end(RUN_STATUS.done),
       };
@@ -161,7 +168,7 @@ async function execute(
         await takeStream(qmp, stream);
         await guest.goOn();
       }
-      start();
+      start(typist);
       options.attach?.(guest);
       await powerOff(qmp);
       end(RUN_STATUS.done);

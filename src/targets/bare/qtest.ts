@@ -32,8 +32,8 @@ export class Qtest {
     });
   }
 
-  /** @throws InputError if QEMU refuses, QemuGone if it has ended */
-  async #execute(command: string): Promise<void> {
+  /** What is answered behind "OK". @throws InputError if QEMU refuses, QemuGone if it has ended */
+  async #execute(command: string): Promise<string> {
     const answer = await new Promise<string>((resolve, reject) => {
       if (this.#socket.destroyed) {
         reject(new QemuGone(CLOSED));
@@ -43,6 +43,12 @@ export class Qtest {
       this.#socket.write(`${command}\n`);
     });
     if (!answer.startsWith('OK')) throw new InputError(`${answer} after ${command}`);
+    return answer.slice('OK'.length).trim();
+  }
+
+  /** A byte from an I/O port, as the processor would read it. */
+  async readPort(port: number): Promise<number> {
+    return Number(await this.#execute(`inb 0x${port.toString(16)}`));
   }
 
   /**
