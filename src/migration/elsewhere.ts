@@ -12,7 +12,7 @@ import { closeSync, createReadStream, fstatSync, openSync, rmSync } from 'node:f
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Readable, Writable } from 'node:stream';
+import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InputError } from '../elf/input-error.ts';
@@ -21,6 +21,7 @@ import { emptyRam } from '../machine/ram.ts';
 import type { Machine } from '../machine/state.ts';
 import type { WithoutRam } from '../machine/state-blob.ts';
 import { writeStateFile } from '../machine/state-writer.ts';
+import { connect, pour, type Wire } from '../targets/bare/console.ts';
 import { type Incoming, RUN_STATUS, type RunningGuest, type RunStatus } from '../targets/target.ts';
 import { writeOut } from '../targets/write-out.ts';
 import type { Destination, Surroundings } from './session.ts';
@@ -162,6 +163,8 @@ async function run(
 ): Promise<RunStatus> {
   const child = spawn('/bin/sh', ['-c', command], { stdio: 'pipe', detached: true });
   const end = (): void => endGroup(child.pid);
+  let escaped = false;
+  let wire: Wire | undefined;
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
   let runs = false;
@@ -175,7 +178,7 @@ async function run(
   });
   let words = 'the connection was closed';
   let text = '';
-  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+  const hear = (chunk: string): void => {
     // It may have to build a hypervisor first, and says how far that is.
     lives();
     text += chunk;
@@ -189,8 +192,15 @@ async function run(
       } else if (line === RUNS_THERE) {
         runs = true;
         child.stdin.write(heardFrame());
-        // Its end would be that of the guest there.
-        (console.input as Readable).pipe(child.stdin, { end: false });
+        // The other end is at no terminal: the escape is heard here.
+        wire = connect(
+          console,
+          (bytes) => pour(child.stdin, bytes),
+          () => {
+            escaped = true;
+            end();
+          },
+        );
         attach(ELSEWHERE);
       } else if (line === GONE_THERE) {
         mayRun = false;
@@ -200,7 +210,11 @@ async function run(
         writeOut(console.messages, `${line}\n`);
       }
     }
-  });
+  };
+  child.stderr
+    .setEncoding('utf8')
+    .on('data', hear)
+    .on('end', () => void (text && hear('\n')));
   child.stdout.on('data', (bytes: Buffer) => writeOut(console.output, bytes));
   child.stdin.on('error', () => {}); // It has ended; that is seen below.
   try {
@@ -219,12 +233,15 @@ async function run(
     };
     await sendAhead(there, ramSize, ready, takeUp).catch(() => {}); // The same.
     const [status] = await closed;
+    if (escaped) return RUN_STATUS.done;
+    if (runs && signal.aborted) return RUN_STATUS.host;
     if (runs) return (status ?? RUN_STATUS.crash) as RunStatus;
     const now = performance.now();
     if (mayRun) await sleep((sentAt ?? now) + limit + ON_THE_WAY - now);
     image.take();
     throw new InputError(words);
   } finally {
+    wire?.close();
     signal.removeEventListener('abort', end);
   }
 }
