@@ -186,9 +186,10 @@ export class Session {
   async ended(): Promise<RunStatus> {
     for (;;) {
       const run = this.#run;
-      const status = await run.ended;
+      await run.ended.catch(() => {});
       await this.#turn.catch(() => {});
-      if (run === this.#run) return status;
+      // Even if that one was killed as it was let go.
+      if (run === this.#run) return run.ended;
     }
   }
 

@@ -110,8 +110,10 @@ class Scene {
     return status;
   }
 
-  session(): Session {
-    const start = (surroundings: Surroundings) => this.#run('source', surroundings, () => {});
+  /** @param ends what becomes of the first run when it has ended */
+  session(ends: (status: RunStatus) => RunStatus = (status) => status): Session {
+    const start = async (surroundings: Surroundings) =>
+      ends(await this.#run('source', surroundings, () => {}));
     const console = { input: 0, output: 1, messages: 2, terminal: false };
     return new Session(start, console, new AbortController().signal);
   }
@@ -187,6 +189,21 @@ describe('a guest that moves', () => {
     await session.move(scene.target(), asked());
     expect(scene.where).toBe('target');
     expect(scene.events.at(-1)).toBe('source ends');
+  });
+
+  it('is where it is though the run that it has left was killed', async () => {
+    const scene = new Scene();
+    const session = scene.session(() => {
+      throw new InputError('killed');
+    });
+    let ended = false;
+    const end = session.ended().finally(() => {
+      ended = true;
+    });
+    end.catch(() => {});
+    await session.move(scene.target(), asked());
+    await breathe();
+    expect([scene.where, ended]).toEqual(['target', false]);
   });
 
   it('does not stand still for a processor that lacks something', async () => {
