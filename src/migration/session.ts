@@ -362,6 +362,7 @@ export class Session {
   }
 }
 
-function didNotGoOn({ message }: Error): never {
-  throw new InputError(`it did not go on there: ${message}`);
+function didNotGoOn(error: Error): never {
+  const advice = error instanceof InputError ? error.advice : undefined;
+  throw new InputError(`it did not go on there: ${error.message}`, advice);
 }

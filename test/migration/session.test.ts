@@ -191,6 +191,14 @@ describe('a guest that moves', () => {
     expect(scene.events.at(-1)).toBe('source ends');
   });
 
+  it('says what to do if it could not move, as whoever refused it did', async () => {
+    const refused = { receive: () => () => Promise.reject(new InputError('no disk', 'take --domain domU')) };
+    await expect(new Scene().session().move(refused, asked())).rejects.toMatchObject({
+      message: 'it did not go on there: no disk',
+      advice: 'take --domain domU',
+    });
+  });
+
   it('is where it is though the run that it has left was killed', async () => {
     const scene = new Scene();
     const session = scene.session(() => {
