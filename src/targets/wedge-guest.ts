@@ -150,7 +150,8 @@ export class WedgeGuest implements RunningGuest {
 
   async written(): Promise<Written> {
     const answer = await this.#ask(LOG_COMMAND, logAnswer);
-    if (!('logged' in answer)) throw new InputError('the wedge does not log');
+    if (!('logged' in answer))
+      throw new InputError("the guest's memory is too large to be shown from where it is");
     const { ram, pages } = this.#wire.log(answer.logged);
     const first = !this.#logs;
     this.#logs = true;

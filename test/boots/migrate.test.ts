@@ -389,6 +389,19 @@ describe(`a guest that moves while it works (PREVIRT_SEED=${SEED})`, () => {
     TEST_LIMIT,
   );
   it(
+    'not from Xen with more memory than its wedge can show: it goes on there',
+    async () => {
+      const control = await start({ start: DOM0, places: [], stay: 0 }, ['--memory', '3G']);
+      guest!.send('echo kept > /tmp/file\n');
+      const file = join(folder, 'state');
+      const tooLarge = "the guest's memory is too large to be shown from";
+      await expect(request(control, { migrate: HOSTED })).rejects.toThrow(tooLarge);
+      await expect(request(control, { snapshot: { file, compress: false } })).rejects.toThrow(tooLarge);
+      await hasKept();
+    },
+    TEST_LIMIT,
+  );
+  it(
     'around the circle, from bare metal to a process, a domain, a process and bare metal, with a disk',
     () => {
       const places = Array<Place[]>(CIRCLES).fill([HOSTED, DOMU, HOSTED, BARE]).flat();

@@ -45,15 +45,19 @@ void state_features(bool all) {
            words[6], words[7]);
 }
 
-void state_log(void) {
-    const struct state_piece piece = {log_bytes(), log_size()};
-    port_show_log(&piece);
-    log_begin();
-}
-
 void state_log_end(void) {
     log_end();
     report("previrt: logs no more");
+}
+
+void state_log(void) {
+    if (!port_can_show()) {
+        state_log_end();
+        return;
+    }
+    const struct state_piece piece = {log_bytes(), log_size()};
+    port_show_log(&piece);
+    log_begin();
 }
 
 static void stop_now(void) {
@@ -88,6 +92,10 @@ static void stop_now(void) {
 void state_stop(void) {
     if (!(cpu.cr0 & CR0_PG)) {
         report("previrt: not stopped: the kernel has no paging yet");
+        return;
+    }
+    if (!port_can_show()) {
+        report("previrt: not stopped: the guest's memory is too large to be shown from here");
         return;
     }
     asked = true;

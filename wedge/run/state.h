@@ -43,6 +43,8 @@ bool fpu_put(const struct machine_state *state);
 
 /* Where the state of the FPU is kept, as FXSAVE or XSAVE leave it, if not in the processor: else NULL. */
 const void *port_fpu_kept(void);
+/* Whether there is room for showing anything. */
+bool port_can_show(void);
 /* Tells the launcher where to find the pieces, which follow each other. */
 void port_show_state(const struct state_piece *pieces, u32 count);
 /* The same for the log, while the guest runs. */

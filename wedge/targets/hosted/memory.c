@@ -120,6 +120,8 @@ static void show(const struct state_piece *pieces, u32 count) {
             host_fail("cannot write the guest's state", 0);
 }
 
+bool port_can_show(void) { return true; }
+
 void port_show_state(const struct state_piece *pieces, u32 count) {
     show(pieces, count);
     report("previrt: stopped, memory file %u", (u32)ram_fd);

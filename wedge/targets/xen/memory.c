@@ -235,6 +235,11 @@ static void open_pages(struct open_pages *pages, u32 count) {
 
 static struct open_pages told;
 
+bool port_can_show(void) {
+    u32 count = told_pages(), list = pages_of((u64)(count + ram_pages) * sizeof ram[0]);
+    return told.count || next_own + (1 + list + count) * PAGE_SIZE <= (u32)window(0);
+}
+
 static void show(const struct state_piece *pieces, u32 count) {
     if (!told.count)
         open_pages(&told, told_pages());
