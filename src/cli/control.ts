@@ -5,7 +5,7 @@
  * have `progress` only say how far it is.
  */
 
-import { rmSync } from 'node:fs';
+import { lstatSync, rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { isAbsolute } from 'node:path';
 import { InputError } from '../elf/input-error.ts';
@@ -64,6 +64,20 @@ function serve(socket: Socket, answerer: Answerer): void {
   });
 }
 
+/** Whether there is a socket that nobody listens at: whoever made it was killed. */
+async function isLeft(path: string): Promise<boolean> {
+  try {
+    if (!lstatSync(path).isSocket()) return false;
+  } catch {
+    return false; // Whoever listens there will say why.
+  }
+  return new Promise((resolve) => {
+    const socket = connect(socketPath(path));
+    socket.on('connect', () => socket.destroy()).on('close', () => resolve(false));
+    socket.on('error', ({ code }: NodeJS.ErrnoException) => resolve(code === 'ECONNREFUSED'));
+  });
+}
+
 /** Listens on a path until what it returns is called. @throws InputError if it cannot */
 export async function openControl(path: string, answerer: Answerer): Promise<() => void> {
   const sockets = new Set<Socket>();
@@ -71,6 +85,7 @@ export async function openControl(path: string, answerer: Answerer): Promise<() 
     sockets.add(socket.on('close', () => sockets.delete(socket)));
     serve(socket, answerer);
   });
+  if (await isLeft(path)) rmSync(path, { force: true });
   await new Promise<void>((listening, failed) => {
     server.on('error', (error) =>
       failed(systemError(error, 'listen at', path, 'take another path for --control')),

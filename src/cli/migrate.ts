@@ -66,6 +66,11 @@ function roundsTold(): (progress: unknown) => void {
 async function migrate(path: string, { to, through, machine, domain, json }: MigrateFlags): Promise<void> {
   if ((to === undefined) === (through === undefined))
     throw new UsageError('where to?', 'give one of --to and --through');
+  if (through !== undefined && (machine !== undefined || domain !== undefined))
+    throw new UsageError(
+      '--machine and --domain go with --to',
+      'give them to the `previrt resume -` behind --through',
+    );
   process.stderr.write(`moving the guest ${to ? `to ${to}` : `through ${through}`} ...\n`);
   const place = through === undefined ? { target: to, machine, domain } : { through };
   const moved = await timed(() => request<Moved>(path, { migrate: place }, roundsTold()));

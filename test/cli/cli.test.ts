@@ -471,6 +471,14 @@ describe('bad input is one line and leaves nothing behind', () => {
       /cpu cannot be left out/,
     ],
     ['unknown command', {}, ['bake'], 2, /unknown command 'bake'/],
+    ['a move to nowhere', {}, ['migrate', 'control'], 2, /where to\?; give one of --to and --through/],
+    [
+      'a machine behind a command',
+      {},
+      ['migrate', 'control', '--through', 'cat', '--machine', '4.17'],
+      2,
+      /--machine and --domain go with --to; give them to the `previrt resume -` behind --through/,
+    ],
   ])('%s', (_name, files, args, status, message) => {
     for (const [name, bytes] of Object.entries(files)) writeFileSync(path(name), bytes);
     const result = previrt(...args);

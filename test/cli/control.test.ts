@@ -1,7 +1,8 @@
 /** The control socket: who may use it, and its end. */
 
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -46,6 +47,21 @@ it.each(['47113', '0', '1e3'])('is in the file system, whatever its name: %s', a
   expect(await request(path, {})).toEqual({ answer: 1 });
   close();
   expect(existsSync(path)).toBe(false);
+});
+
+it('takes the place of one whose run was killed, and of nothing else', async () => {
+  const path = join(folder, 'left');
+  const listens = `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
+  spawnSync(process.execPath, ['-e', listens]);
+  expect(statSync(path).isSocket()).toBe(true);
+  const close = await openControl(path, async () => ({ answer: 1 }));
+  expect(await request(path, {})).toEqual({ answer: 1 });
+  await expect(openControl(path, async () => ({}))).rejects.toThrow('there is something already');
+  expect(await request(path, {})).toEqual({ answer: 1 });
+  close();
+  writeFileSync(path, 'file');
+  await expect(openControl(path, async () => ({}))).rejects.toThrow('there is something already');
+  expect(readFileSync(path, 'utf8')).toBe('file');
 });
 
 it('is nowhere without a name', async () => {
