@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -44,6 +44,7 @@ import { WedgeGuest } from '../wedge-guest.ts';
 import { writeOut } from '../write-out.ts';
 import { buildHostedWedge } from './build.ts';
 import { hostedChecks } from './check.ts';
+import { type Disk, openDisk } from './disk.ts';
 
 /** Said plainly at each start: what --isolation=none means. */
 const ISOLATION_NOTE =
@@ -90,29 +91,6 @@ async function anonymousFile(bytes: Uint8Array): Promise<number> {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-/** Bytes. */
-const SECTOR = 512;
-
-interface Disk {
-  readonly fd: number;
-  /** Bytes. */
-  readonly size: number;
-}
-
-/** @throws InputError if it is not there, or nothing that has a size: the guest would find no disk */
-function openDisk(path: string): Disk {
-  let fd: number;
-  try {
-    fd = openSync(path, 'r+');
-  } catch (error) {
-    throw new InputError(`cannot open disk ${path}: ${(error as NodeJS.ErrnoException).code}`);
-  }
-  const { size } = fstatSync(fd);
-  if (size >= SECTOR) return { fd, size };
-  closeSync(fd);
-  throw new InputError(`disk ${path} has no sector`, 'give it a file of at least 512 bytes');
 }
 
 async function run(options: RunOptions): Promise<RunStatus> {
