@@ -10,13 +10,8 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, statfsSync } from 'node:fs';
 import { InputError } from '../elf/input-error.ts';
+import type { DiskLock } from '../migration/elsewhere.ts';
 import { systemError } from './errors.ts';
-
-export interface DiskLock {
-  /** @throws InputError if somebody else holds it, or there is no image */
-  take(): void;
-  release(): void;
-}
 
 /** What flock(1) is to say of an image that somebody holds. */
 const IS_HELD = 200;

@@ -2,11 +2,12 @@
 
 import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import type { DiskLock } from '../migration/elsewhere.ts';
 import { Session, type Surroundings } from '../migration/session.ts';
 import { ENDING_SIGNALS } from '../migration/signals.ts';
 import type { RunStatus } from '../targets/target.ts';
 import { openControl } from './control.ts';
-import { type DiskLock, diskLock } from './disk-lock.ts';
+import { diskLock } from './disk-lock.ts';
 import { answerer, type Lasting } from './requests.ts';
 import { takeTerminal } from './terminal.ts';
 

@@ -2,12 +2,11 @@
 
 import { isAbsolute } from 'node:path';
 import { InputError } from '../elf/input-error.ts';
-import { elsewhere } from '../migration/elsewhere.ts';
+import { type DiskLock, elsewhere } from '../migration/elsewhere.ts';
 import type { Asked, Session, Stopped } from '../migration/session.ts';
 import { type ReceiveOptions, takesUp } from '../targets/target.ts';
 import { DOMAINS, type DomainName } from '../x86/site-kinds.ts';
 import type { Answerer } from './control.ts';
-import type { DiskLock } from './disk-lock.ts';
 import { type Wanted, writeState } from './state-file.ts';
 import { findTarget, TARGETS } from './targets.ts';
 

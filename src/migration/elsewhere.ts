@@ -146,9 +146,9 @@ function endGroup(pid: number | undefined): void {
   }
 }
 
-/** What the guest has as its own, here or there. */
-interface Held {
-  /** @throws InputError if somebody else has it now */
+/** What makes a disk's image this guest's alone. */
+export interface DiskLock {
+  /** @throws InputError if somebody else holds it, or there is no image */
   take(): void;
   release(): void;
 }
@@ -156,7 +156,7 @@ interface Held {
 async function run(
   command: string,
   ramSize: number,
-  image: Held,
+  image: DiskLock,
   ready: (incoming: Incoming) => void,
   lives: () => void,
   { console, attach, signal }: Surroundings,
@@ -251,6 +251,6 @@ async function run(
  * @param ramSize bytes of the guest's RAM
  * @param image is not held here while the guest may come to run there
  */
-export const elsewhere = (command: string, ramSize: number, image: Held): Destination => ({
+export const elsewhere = (command: string, ramSize: number, image: DiskLock): Destination => ({
   receive: (ready, lives) => (surroundings) => run(command, ramSize, image, ready, lives, surroundings),
 });
